@@ -1,0 +1,2 @@
+//! The stranger's world: black-box cases that examine anyone's implementation.
+#![forbid(unsafe_code)]

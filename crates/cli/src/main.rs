@@ -1,0 +1,35 @@
+//! The roof: parses the command line, prints, and sees every floor; decides nothing about protocols.
+
+mod cmd;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Keep folders the same on all your machines, with nobody in between.
+#[derive(Parser)]
+#[command(name = "ahoy", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// One verb, one file under `cmd/`; each has `Args` and `run(Args) -> anyhow::Result<ExitCode>`.
+#[derive(Subcommand)]
+enum Verb {}
+
+/// Exit codes: 0 fine, 1 the answer is no, 2 misuse (clap's own), 3 broke.
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome: anyhow::Result<ExitCode> = match cli.verb {};
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            if let Some(cmd::Hint(hint)) = error.downcast_ref::<cmd::Hint>() {
+                eprintln!("Hint: {hint}");
+            }
+            ExitCode::from(3)
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The real world: sockets, files, the index, and the loops that drive the logic.

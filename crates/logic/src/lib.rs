@@ -1,0 +1,2 @@
+//! Decisions: every service's state machine, without clock, socket, disk or chance.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Bytes to messages and back: the codecs of every service ahoy speaks.
+#![forbid(unsafe_code)]
