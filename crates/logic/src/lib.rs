@@ -3,3 +3,4 @@
 
 pub mod expiring;
 pub mod moment;
+pub mod sync;

@@ -1,2 +1,3 @@
 //! Bytes to messages and back: the codecs of every service ahoy speaks.
 #![forbid(unsafe_code)]
+pub mod sync;

@@ -1,0 +1,21 @@
+//! Folder sync, decided: three trees, one pure planner, and the engine that keeps them.
+//!
+//! * *disk* ([`Print`], [`Sighting`]): what a look at the folder found.
+//! * *synced* ([`Synced`]): what this machine last put on disk, or found there and agreed to.
+//! * *remote* (`Tree`): the records all peers merge; its rendering is the goal.
+//!
+//! The difference between the first two is what the user did; the difference between the last
+//! two is what is to be done. Observations are stored, work never is: after a crash we look again.
+
+mod disk;
+mod port;
+
+pub use disk::{Found, Print, Sighting, Synced, Time};
+pub use port::Identity;
+pub use port::{
+    Act, Effect, Input, JobId, LinkId, Look, Notice, Outcome, Outgoing, Rights, Row, Source, Step,
+    Trouble,
+};
+
+/// How many batches of records a peer may send before the first [`Effect::Accept`].
+pub const BATCHES_AHEAD: u32 = 4;

@@ -1,0 +1,92 @@
+//! What engines say to each other once a session is proved.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Hash, Label, NodeId, Record, ReplicaId, WriteSignature};
+
+/// Largest file content that travels with its record, bytes.
+pub const INLINE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most records in one message.
+pub const ITEMS_MAX: usize = 4096;
+
+/// Most chunks in one list: with chunks of 64 KiB on average, a file of about 64 GiB. A longer
+/// file is fetched whole.
+pub const CHUNKS_MAX: usize = 1 << 20;
+
+/// The first message each way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Which copy of the share speaks.
+    pub replica: ReplicaId,
+    /// The name of the device, for people.
+    pub label: Label,
+}
+
+/// One record and, for a small file, its content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The record.
+    pub record: Record,
+    /// Proof for readers, who cannot vouch for each other, that a writer made it.
+    pub signature: Option<WriteSignature>,
+    /// The content, at most [`INLINE_BYTES_MAX`] bytes.
+    pub content: Option<Arc<[u8]>>,
+}
+
+/// A batch of records, in the order in which the sender came to hold them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Records {
+    /// The sender's sequence number after this batch: what to ask for next time.
+    pub upto: u64,
+    /// At most [`ITEMS_MAX`].
+    pub items: Vec<Item>,
+}
+
+/// What engines say to each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Message {
+    /// Who speaks.
+    Hello(Hello),
+    /// Send me what came to you after this sequence number of yours.
+    Want {
+        /// 0 for everything.
+        since: u64,
+    },
+    /// Here are records that I hold, content and all.
+    Records(Records),
+    /// I hold all that you sent up to here, durably.
+    Holding {
+        /// Your sequence number.
+        upto: u64,
+    },
+}
+
+/// One chunk of a file: its length in bytes and its BLAKE3 hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chunk {
+    /// Bytes.
+    pub len: u32,
+    /// BLAKE3 of just these bytes.
+    pub hash: Hash,
+}
+
+/// Why a request for content was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refusal {
+    /// That content is not here (any more).
+    NotHere,
+    /// It is here but cannot be read.
+    Unreadable,
+}
+
+/// Names the content that a request is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The node that held it when its record was sent.
+    pub node: NodeId,
+    /// BLAKE3 of the whole content.
+    pub hash: Hash,
+}

@@ -1,0 +1,20 @@
+//! What two peers of one share say to each other: names, versions, records, messages, frames.
+//!
+//! Everything here is data and its bounds. What the data means (who wins, what to write where) is
+//! decided in `logic`; how bytes reach a socket is `host`'s business.
+
+mod clock;
+mod frame;
+mod message;
+mod name;
+mod record;
+
+pub use clock::{Clock, ClockTooLong, Dot, REPLICAS_MAX, Relation, ReplicaId};
+pub use frame::{DATA_BYTES_MAX, FRAME_BYTES_MAX, Frame, FrameError, Framed};
+pub use message::{
+    CHUNKS_MAX, Chunk, Hello, INLINE_BYTES_MAX, ITEMS_MAX, Item, Message, Records, Refusal, Wanted,
+};
+pub use name::{BadName, Name, PATH_BYTES_MAX, RelPath, STATE_DIR};
+pub use record::{
+    Body, Class, Hash, Label, Meta, Mtime, NodeId, Place, Record, Target, Value, WriteSignature,
+};

@@ -1,0 +1,319 @@
+//! One record per node of the tree: where it is, what it is, and which changes led there.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Clock, Dot, Name};
+
+/// The lasting name of a file, directory or link: renames change the record, not the id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub [u8; 16]);
+
+impl NodeId {
+    /// The share's root directory; it has no record.
+    pub const ROOT: Self = Self([0; 16]);
+
+    /// The id of what is created as `name` in `parent`. Two machines that create the same path
+    /// independently mean the same node, so equal files meet instead of colliding. `salt` is
+    /// for a path whose first id lives elsewhere by now: the dot of the new creation.
+    pub fn created(parent: Self, name: &Name, class: Class, salt: Option<Dot>) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("ahoy sync 2026 node created");
+        hasher.update(&parent.0).update(&[class as u8]).update(name.as_bytes());
+        if let Some(dot) = salt {
+            hasher.update(b"/").update(&dot.count.to_le_bytes());
+            hasher.update(&dot.replica.0.to_le_bytes());
+        }
+        Self::first_half(&hasher)
+    }
+
+    /// The id of the copy that keeps the content which lost a conflict over `original`.
+    pub fn conflict_copy(original: Self, lost: Dot) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("ahoy sync 2026 conflict copy");
+        hasher.update(&original.0).update(&lost.count.to_le_bytes());
+        hasher.update(&lost.replica.0.to_le_bytes());
+        Self::first_half(&hasher)
+    }
+
+    fn first_half(hasher: &blake3::Hasher) -> Self {
+        let mut id = [0; 16];
+        hasher.finalize_xof().fill(&mut id);
+        Self(id)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ROOT {
+            return f.write_str("root");
+        }
+        write!(f, "n{:02x}{:02x}{:02x}", self.0[0], self.0[1], self.0[2])
+    }
+}
+
+/// BLAKE3 of a file's whole content.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Hash(pub [u8; 32]);
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "h{:02x}{:02x}{:02x}", self.0[0], self.0[1], self.0[2])
+    }
+}
+
+/// Whether a node can have children. It never changes: a directory that becomes a file is the end
+/// of one node and the start of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Class {
+    /// A directory.
+    Dir,
+    /// A file or a symbolic link.
+    Leaf,
+}
+
+/// The name of a device, for people: at most 32 bytes of UTF-8 without control characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
+#[serde(try_from = "String", into = "String")]
+pub struct Label(Box<str>);
+
+impl Label {
+    /// Takes what fits of `text`: control characters, slashes and parentheses become `-`.
+    pub fn tidy(text: &str) -> Self {
+        let mut label = String::new();
+        for c in text.trim().chars() {
+            let c = if c.is_control() || matches!(c, '/' | '(' | ')') { '-' } else { c };
+            if label.len() + c.len_utf8() > 32 {
+                break;
+            }
+            label.push(c);
+        }
+        Self(if label.is_empty() { "unnamed".into() } else { label.into() })
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Label {
+    type Error = &'static str;
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let tidy = Self::tidy(&text);
+        if *tidy.0 == *text { Ok(tidy) } else { Err("not the label of a device") }
+    }
+}
+
+impl From<Label> for String {
+    fn from(label: Label) -> Self {
+        label.0.into()
+    }
+}
+
+impl fmt::Debug for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A modification time: seconds since 1970 (negative before) and nanoseconds below 10^9.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(try_from = "(i64, u32)", into = "(i64, u32)")]
+pub struct Mtime {
+    /// Whole seconds.
+    pub secs: i64,
+    /// The rest, 0 to 999,999,999.
+    pub nanos: u32,
+}
+
+impl TryFrom<(i64, u32)> for Mtime {
+    type Error = &'static str;
+    fn try_from((secs, nanos): (i64, u32)) -> Result<Self, Self::Error> {
+        if nanos < 1_000_000_000 { Ok(Self { secs, nanos }) } else { Err("not a time") }
+    }
+}
+
+impl From<Mtime> for (i64, u32) {
+    fn from(time: Mtime) -> Self {
+        (time.secs, time.nanos)
+    }
+}
+
+/// Permission bits and modification time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Meta {
+    /// `st_mode & 0o7777`.
+    pub mode: u16,
+    /// Modification time.
+    pub mtime: Mtime,
+}
+
+/// Where a symbolic link points: 1 to 4095 bytes, no NUL; never followed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct Target(Box<[u8]>);
+
+impl Target {
+    /// Checks `bytes`; `None` if no link can point there.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let fits = (1..4096).contains(&bytes.len()) && !bytes.contains(&0);
+        fits.then(|| Self(bytes.into()))
+    }
+
+    /// The bytes as `readlink` gives them.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<u8>> for Target {
+    type Error = &'static str;
+    fn try_from(bytes: Vec<u8>) -> Result<Self, Self::Error> {
+        Self::new(&bytes).ok_or("not the target of a link")
+    }
+}
+
+impl From<Target> for Vec<u8> {
+    fn from(target: Target) -> Self {
+        target.0.into_vec()
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "->{}", self.0.escape_ascii())
+    }
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Value {
+    /// A directory.
+    Dir(Meta),
+    /// A regular file.
+    File {
+        /// Permission bits and modification time.
+        meta: Meta,
+        /// Length in bytes.
+        size: u64,
+        /// BLAKE3 of the content.
+        hash: Hash,
+    },
+    /// A symbolic link.
+    Link {
+        /// Its own modification time.
+        mtime: Mtime,
+        /// Where it points.
+        target: Target,
+    },
+    /// Deleted. Remembers what it was and which moves the deleter knew of, so that a file which
+    /// somebody moved elsewhere at the same time is not taken from under him.
+    Gone {
+        /// The last value; never `Gone` itself.
+        was: Box<Value>,
+        /// The place clock at the deletion.
+        seen: Clock,
+    },
+}
+
+impl Value {
+    /// The same bytes (or the same target, or both directories), whatever the metadata.
+    pub fn same_content(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Dir(_), Self::Dir(_)) => true,
+            (Self::File { size: a, hash: x, .. }, Self::File { size: b, hash: y, .. }) => {
+                a == b && x == y
+            }
+            (Self::Link { target: a, .. }, Self::Link { target: b, .. }) => a == b,
+            (Self::Gone { .. }, Self::Gone { .. }) => true,
+            (Self::Dir(_) | Self::File { .. } | Self::Link { .. } | Self::Gone { .. }, _) => false,
+        }
+    }
+
+    /// Whether it is a deletion.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone { .. })
+    }
+
+    /// The content hash and size of a file.
+    pub fn content(&self) -> Option<(Hash, u64)> {
+        match self {
+            Self::File { hash, size, .. } => Some((*hash, *size)),
+            Self::Dir(_) | Self::Link { .. } | Self::Gone { .. } => None,
+        }
+    }
+
+    /// Whether it fits `class`, and a deletion remembers something that was not one.
+    pub fn fits(&self, class: Class) -> bool {
+        match self {
+            Self::Dir(_) => class == Class::Dir,
+            Self::File { .. } | Self::Link { .. } => class == Class::Leaf,
+            Self::Gone { was, .. } => !was.is_gone() && was.fits(class),
+        }
+    }
+}
+
+/// Where a node is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The changes of place seen so far.
+    pub clock: Clock,
+    /// The change that put it here.
+    pub dot: Dot,
+    /// The directory.
+    pub parent: NodeId,
+    /// The name in it.
+    pub name: Name,
+}
+
+/// What a node holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Body {
+    /// The changes of content or metadata seen so far.
+    pub clock: Clock,
+    /// The change that made it this.
+    pub dot: Dot,
+    /// The device that made that change, for the names of conflict copies.
+    pub author: Label,
+    /// The content.
+    pub value: Value,
+}
+
+/// A signature by the share's write key over one record (`sync-20`); two halves because serde
+/// derives arrays up to 32.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriteSignature(pub [u8; 32], pub [u8; 32]);
+
+/// Everything the peers agree on about one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Which node.
+    pub id: NodeId,
+    /// Directory or not.
+    pub class: Class,
+    /// Where it is.
+    pub place: Place,
+    /// What it holds.
+    pub body: Body,
+}
+
+impl Record {
+    /// Whether its parts fit each other: a real id, not its own parent, the class of its value,
+    /// and each clock with the dot that it claims.
+    pub fn is_sound(&self) -> bool {
+        self.id != NodeId::ROOT
+            && self.place.parent != self.id
+            && self.body.value.fits(self.class)
+            && self.place.clock.has(self.place.dot)
+            && self.body.clock.has(self.body.dot)
+    }
+
+    /// The bytes that a write signature covers.
+    pub fn signed_bytes(&self) -> Vec<u8> {
+        let mut bytes = b"ahoy sync 2026 record\0".to_vec();
+        bytes.extend(postcard::to_stdvec(self).expect("records hold nothing postcard refuses"));
+        bytes
+    }
+}
