@@ -1,3 +1,7 @@
 //! Bytes to messages and back: the codecs of every service ahoy speaks.
 #![forbid(unsafe_code)]
+
+pub mod bounded;
+pub mod peer;
 pub mod sync;
+pub mod tracker;
