@@ -1,6 +1,8 @@
 //! Decisions: every service's state machine, without clock, socket, disk or chance.
 #![forbid(unsafe_code)]
 
+pub mod echo;
 pub mod expiring;
+pub mod machine;
 pub mod moment;
 pub mod sync;

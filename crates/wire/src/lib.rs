@@ -5,3 +5,5 @@ pub mod bounded;
 pub mod peer;
 pub mod sync;
 pub mod tracker;
+
+pub mod echo;
