@@ -2,8 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod bounded;
+pub mod echo;
 pub mod peer;
 pub mod sync;
 pub mod tracker;
-
-pub mod echo;
+pub mod web;
