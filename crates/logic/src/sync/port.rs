@@ -294,6 +294,9 @@ pub struct Outcome {
 pub enum Trouble {
     /// The disk is not as the engine believed; look again.
     Changed,
+    /// Another program has the file open for writing, so what it is about to write would be lost;
+    /// try again in a while.
+    InUse,
     /// The source did not have the bytes, or the link ended; try another source later.
     NoSource,
     /// The source sent bytes that are not what the record says.
