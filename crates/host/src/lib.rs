@@ -1,1 +1,3 @@
 //! The real world: sockets, files, the index, and the loops that drive the logic.
+
+pub mod sync;

@@ -389,6 +389,9 @@ pub struct Identity {
 impl Identity {
     /// The first message on every link.
     pub fn hello(&self) -> Hello {
-        Hello { replica: self.replica, label: self.label.clone() }
+        Hello {
+            replica: self.replica,
+            label: self.label.clone(),
+        }
     }
 }

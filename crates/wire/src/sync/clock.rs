@@ -66,7 +66,9 @@ impl Clock {
 
     /// The highest count seen of `replica`; 0 if none.
     pub fn seen(&self, replica: ReplicaId) -> u64 {
-        self.0.binary_search_by_key(&replica, |e| e.0).map_or(0, |i| self.0[i].1)
+        self.0
+            .binary_search_by_key(&replica, |e| e.0)
+            .map_or(0, |i| self.0[i].1)
     }
 
     /// Adds one change.
@@ -98,7 +100,9 @@ impl Clock {
 
     /// Whether `other` has seen all that `self` has.
     pub fn within(&self, other: &Self) -> bool {
-        self.0.iter().all(|&(replica, count)| other.seen(replica) >= count)
+        self.0
+            .iter()
+            .all(|&(replica, count)| other.seen(replica) >= count)
     }
 
     /// Whether the change `dot` has been seen.
@@ -120,7 +124,9 @@ impl Clock {
 impl TryFrom<Vec<(ReplicaId, u64)>> for Clock {
     type Error = ClockTooLong;
     fn try_from(entries: Vec<(ReplicaId, u64)>) -> Result<Self, ClockTooLong> {
-        let ordered = entries.windows(2).all(|w| w[0].0.cmp(&w[1].0) == Ordering::Less);
+        let ordered = entries
+            .windows(2)
+            .all(|w| w[0].0.cmp(&w[1].0) == Ordering::Less);
         let positive = entries.iter().all(|e| e.1 > 0);
         if ordered && positive && entries.len() <= REPLICAS_MAX {
             Ok(Self(entries))
@@ -138,7 +144,9 @@ impl From<Clock> for Vec<(ReplicaId, u64)> {
 
 impl std::fmt::Debug for Clock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map().entries(self.0.iter().map(|e| (&e.0, &e.1))).finish()
+        f.debug_map()
+            .entries(self.0.iter().map(|e| (&e.0, &e.1)))
+            .finish()
     }
 }
 

@@ -154,7 +154,12 @@ impl Frame {
             MESSAGE => Self::Message(bounded(exactly(payload)?)?),
             GET => {
                 let (request, wanted, offset, len) = exactly(payload)?;
-                Self::Get { request, wanted, offset, len }
+                Self::Get {
+                    request,
+                    wanted,
+                    offset,
+                    len,
+                }
             }
             DATA => {
                 let (head, bytes) = payload.split_at_checked(12)?;
@@ -163,9 +168,15 @@ impl Frame {
                 if bytes.is_empty() {
                     return None;
                 }
-                Self::Data { request, offset, bytes: bytes.to_vec() }
+                Self::Data {
+                    request,
+                    offset,
+                    bytes: bytes.to_vec(),
+                }
             }
-            DONE => Self::Done { request: exactly(payload)? },
+            DONE => Self::Done {
+                request: exactly(payload)?,
+            },
             REFUSED => {
                 let (request, reason) = exactly(payload)?;
                 Self::Refused { request, reason }
@@ -181,7 +192,9 @@ impl Frame {
                 }
                 Self::Chunks { request, chunks }
             }
-            CANCEL => Self::Cancel { request: exactly(payload)? },
+            CANCEL => Self::Cancel {
+                request: exactly(payload)?,
+            },
             PING => Self::Ping,
             PONG => Self::Pong,
             _ => return None,
@@ -195,10 +208,19 @@ impl Frame {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Message(message) => put(out, MESSAGE, message),
-            Self::Get { request, wanted, offset, len } => {
+            Self::Get {
+                request,
+                wanted,
+                offset,
+                len,
+            } => {
                 put(out, GET, &(request, wanted, offset, len));
             }
-            Self::Data { request, offset, bytes } => {
+            Self::Data {
+                request,
+                offset,
+                bytes,
+            } => {
                 Self::encode_data_header(*request, *offset, bytes.len(), out);
                 out.extend_from_slice(bytes);
             }
@@ -242,10 +264,11 @@ fn exactly<T: serde::de::DeserializeOwned>(payload: &[u8]) -> Option<T> {
 fn bounded(message: Message) -> Option<Message> {
     if let Message::Records(records) = &message {
         let fits = records.items.len() <= ITEMS_MAX
-            && records
-                .items
-                .iter()
-                .all(|item| item.content.as_ref().is_none_or(|c| c.len() <= INLINE_BYTES_MAX));
+            && records.items.iter().all(|item| {
+                item.content
+                    .as_ref()
+                    .is_none_or(|c| c.len() <= INLINE_BYTES_MAX)
+            });
         if !fits {
             return None;
         }

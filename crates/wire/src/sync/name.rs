@@ -40,7 +40,9 @@ impl Name {
             return Err(BadName::Length(bytes.len()));
         }
         if bytes == b"." || bytes == b".." || bytes.iter().any(|b| matches!(b, b'/' | 0)) {
-            return Err(BadName::Forbidden(String::from_utf8_lossy(bytes).into_owned()));
+            return Err(BadName::Forbidden(
+                String::from_utf8_lossy(bytes).into_owned(),
+            ));
         }
         if bytes == STATE_DIR {
             return Err(BadName::Reserved);
@@ -118,7 +120,9 @@ impl RelPath {
 
     /// The names from the root down.
     pub fn names(&self) -> impl Iterator<Item = Name> + '_ {
-        self.0.split(|b| *b == b'/').filter_map(|part| Name::new(part).ok())
+        self.0
+            .split(|b| *b == b'/')
+            .filter_map(|part| Name::new(part).ok())
     }
 
     /// Whether this is the root.
@@ -172,10 +176,30 @@ mod tests {
 
     #[test]
     fn names_that_leave_their_directory_are_refused() {
-        for bad in [&b""[..], b".", b"..", b"a/b", b"/", b"a\0b", b".ahoy", &[b'x'; 256]] {
-            assert!(Name::new(bad).is_err(), "{:?}", bad.escape_ascii().to_string());
+        for bad in [
+            &b""[..],
+            b".",
+            b"..",
+            b"a/b",
+            b"/",
+            b"a\0b",
+            b".ahoy",
+            &[b'x'; 256],
+        ] {
+            assert!(
+                Name::new(bad).is_err(),
+                "{:?}",
+                bad.escape_ascii().to_string()
+            );
         }
-        for good in [&b"a"[..], b"...", b".ahoy2", b"\xff\xfe", b"new\nline", &[b'x'; 255]] {
+        for good in [
+            &b"a"[..],
+            b"...",
+            b".ahoy2",
+            b"\xff\xfe",
+            b"new\nline",
+            &[b'x'; 255],
+        ] {
             assert_eq!(Name::new(good).expect("good name").as_bytes(), good);
         }
     }
@@ -186,10 +210,20 @@ mod tests {
         let (dir, name) = path.split().expect("not the root");
         assert_eq!((dir.as_bytes(), name.as_bytes()), (&b"a/b"[..], &b"c"[..]));
         assert_eq!(dir.join(&name), Some(path));
-        let top = RelPath::parse(b"a").expect("good path").split().expect("not the root");
+        let top = RelPath::parse(b"a")
+            .expect("good path")
+            .split()
+            .expect("not the root");
         assert!(top.0.is_root());
         assert_eq!(RelPath::root().split(), None);
-        for bad in [&b"/a"[..], b"a/", b"a//b", b"a/../b", b".ahoy/x", b"x/.ahoy"] {
+        for bad in [
+            &b"/a"[..],
+            b"a/",
+            b"a//b",
+            b"a/../b",
+            b".ahoy/x",
+            b"x/.ahoy",
+        ] {
             assert!(RelPath::parse(bad).is_err());
         }
     }

@@ -19,7 +19,10 @@ impl NodeId {
     /// for a path whose first id lives elsewhere by now: the dot of the new creation.
     pub fn created(parent: Self, name: &Name, class: Class, salt: Option<Dot>) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("ahoy sync 2026 node created");
-        hasher.update(&parent.0).update(&[class as u8]).update(name.as_bytes());
+        hasher
+            .update(&parent.0)
+            .update(&[class as u8])
+            .update(name.as_bytes());
         if let Some(dot) = salt {
             hasher.update(b"/").update(&dot.count.to_le_bytes());
             hasher.update(&dot.replica.0.to_le_bytes());
@@ -81,13 +84,21 @@ impl Label {
     pub fn tidy(text: &str) -> Self {
         let mut label = String::new();
         for c in text.trim().chars() {
-            let c = if c.is_control() || matches!(c, '/' | '(' | ')') { '-' } else { c };
+            let c = if c.is_control() || matches!(c, '/' | '(' | ')') {
+                '-'
+            } else {
+                c
+            };
             if label.len() + c.len_utf8() > 32 {
                 break;
             }
             label.push(c);
         }
-        Self(if label.is_empty() { "unnamed".into() } else { label.into() })
+        Self(if label.is_empty() {
+            "unnamed".into()
+        } else {
+            label.into()
+        })
     }
 
     /// The text.
@@ -100,7 +111,11 @@ impl TryFrom<String> for Label {
     type Error = &'static str;
     fn try_from(text: String) -> Result<Self, Self::Error> {
         let tidy = Self::tidy(&text);
-        if *tidy.0 == *text { Ok(tidy) } else { Err("not the label of a device") }
+        if *tidy.0 == *text {
+            Ok(tidy)
+        } else {
+            Err("not the label of a device")
+        }
     }
 }
 
@@ -131,7 +146,11 @@ pub struct Mtime {
 impl TryFrom<(i64, u32)> for Mtime {
     type Error = &'static str;
     fn try_from((secs, nanos): (i64, u32)) -> Result<Self, Self::Error> {
-        if nanos < 1_000_000_000 { Ok(Self { secs, nanos }) } else { Err("not a time") }
+        if nanos < 1_000_000_000 {
+            Ok(Self { secs, nanos })
+        } else {
+            Err("not a time")
+        }
     }
 }
 
@@ -223,9 +242,14 @@ impl Value {
     pub fn same_content(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Dir(_), Self::Dir(_)) => true,
-            (Self::File { size: a, hash: x, .. }, Self::File { size: b, hash: y, .. }) => {
-                a == b && x == y
-            }
+            (
+                Self::File {
+                    size: a, hash: x, ..
+                },
+                Self::File {
+                    size: b, hash: y, ..
+                },
+            ) => a == b && x == y,
             (Self::Link { target: a, .. }, Self::Link { target: b, .. }) => a == b,
             (Self::Gone { .. }, Self::Gone { .. }) => true,
             (Self::Dir(_) | Self::File { .. } | Self::Link { .. } | Self::Gone { .. }, _) => false,

@@ -1,0 +1,3 @@
+//! Folder sync in the real world: what surrounds the engine on a user's machine.
+
+pub mod index;
