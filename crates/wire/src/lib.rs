@@ -7,3 +7,6 @@ pub mod peer;
 pub mod sync;
 pub mod tracker;
 pub mod web;
+
+pub mod echo;
+pub mod hello;
