@@ -6,3 +6,5 @@ pub mod expiring;
 pub mod machine;
 pub mod moment;
 pub mod sync;
+
+pub mod hello;

@@ -26,7 +26,7 @@ const ADDRESS_BYTES_MAX: usize = 64;
 /// What a client calls itself: 1 to [`ID_BYTES_MAX`] printable ASCII bytes, compared as bytes, so
 /// `0042` and `42` are two ids (hello-5).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ConnectionId {
+pub struct HelloId {
     /// Zero beyond `len`, so that the derived comparisons are those of the ids.
     bytes: [u8; ID_BYTES_MAX],
     len: u8,
@@ -37,7 +37,7 @@ pub struct ConnectionId {
 pub enum IdShape {
     /// Exactly four ASCII digits.
     FourDigits,
-    /// Anything a [`ConnectionId`] can be.
+    /// Anything a [`HelloId`] can be.
     #[default]
     Token,
 }
@@ -46,7 +46,7 @@ pub enum IdShape {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The id that the client asks for.
-    pub id: ConnectionId,
+    pub id: HelloId,
 }
 
 /// `OK <id> <ip> <port>` or `RESET <id>`.
@@ -55,14 +55,14 @@ pub enum Reply {
     /// The id was free and is in use from now on.
     Ok {
         /// The id that was granted.
-        id: ConnectionId,
+        id: HelloId,
         /// The client as the server saw it. An IPv4 address mapped into IPv6 is kept as IPv4.
         client: SocketAddr,
     },
     /// The id is in use.
     Reset {
         /// The id that was refused.
-        id: ConnectionId,
+        id: HelloId,
     },
 }
 
@@ -112,7 +112,7 @@ pub enum Fault {
     Long,
 }
 
-impl ConnectionId {
+impl HelloId {
     /// Takes the bytes of one token, without blanks around it.
     ///
     /// # Errors
@@ -149,7 +149,7 @@ impl ConnectionId {
 impl IdShape {
     /// Whether `id` has this shape.
     #[must_use]
-    pub fn admits(self, id: &ConnectionId) -> bool {
+    pub fn admits(self, id: &HelloId) -> bool {
         match self {
             Self::FourDigits => is_four_digits(id.as_bytes()),
             Self::Token => true,
@@ -228,7 +228,7 @@ impl Reply {
 
     /// The id that the reply speaks of.
     #[must_use]
-    pub fn id(&self) -> &ConnectionId {
+    pub fn id(&self) -> &HelloId {
         match self {
             Self::Ok { id, .. } | Self::Reset { id } => id,
         }
@@ -358,7 +358,7 @@ fn after_word<'a>(bytes: &'a [u8], word: &[u8]) -> Result<&'a [u8], Stop> {
     }
 }
 
-fn next_id(bytes: &[u8]) -> Result<(ConnectionId, Token<'_>), Stop> {
+fn next_id(bytes: &[u8]) -> Result<(HelloId, Token<'_>), Stop> {
     let token = next_token(bytes);
     if token.text.is_empty() {
         return Err(if token.ended {
@@ -367,7 +367,7 @@ fn next_id(bytes: &[u8]) -> Result<(ConnectionId, Token<'_>), Stop> {
             Stop::Incomplete
         });
     }
-    let id = ConnectionId::new(token.text).map_err(Stop::Invalid)?;
+    let id = HelloId::new(token.text).map_err(Stop::Invalid)?;
     Ok((id, token))
 }
 
@@ -468,19 +468,19 @@ fn skip(bytes: &[u8], blank: impl Fn(u8) -> bool) -> &[u8] {
     &bytes[len..]
 }
 
-impl fmt::Display for ConnectionId {
+impl fmt::Display for HelloId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-impl fmt::Debug for ConnectionId {
+impl fmt::Debug for HelloId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ConnectionId({})", self.as_str())
+        write!(f, "HelloId({})", self.as_str())
     }
 }
 
-impl std::str::FromStr for ConnectionId {
+impl std::str::FromStr for HelloId {
     type Err = Fault;
 
     fn from_str(text: &str) -> Result<Self, Fault> {

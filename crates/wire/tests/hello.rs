@@ -5,10 +5,10 @@ mod properties;
 
 use std::net::SocketAddr;
 
-use ahoy_wire::hello::{ConnectionId, Fault, IdShape, Part, Reply, Request};
+use ahoy_wire::hello::{HelloId, Fault, IdShape, Part, Reply, Request};
 use proptest::prelude::*;
 
-fn id(text: &str) -> ConnectionId {
+fn id(text: &str) -> HelloId {
     text.parse().expect("a good id")
 }
 
@@ -170,8 +170,8 @@ fn ids_are_opaque_and_shapes_are_a_choice() {
         assert!(!IdShape::FourDigits.admits(&id(other)), "{other}");
         assert!(IdShape::Token.admits(&id(other)), "{other}");
     }
-    assert_eq!("".parse::<ConnectionId>(), Err(Fault::NoId));
-    assert_eq!("a b".parse::<ConnectionId>(), Err(Fault::IdByte));
+    assert_eq!("".parse::<HelloId>(), Err(Fault::NoId));
+    assert_eq!("a b".parse::<HelloId>(), Err(Fault::IdByte));
     assert_eq!(
         id("7f3c1a52-58e0-4e0a-9d3c-2f6f3c1a5258").as_str().len(),
         36
