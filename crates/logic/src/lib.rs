@@ -3,8 +3,7 @@
 
 pub mod echo;
 pub mod expiring;
+pub mod hello;
 pub mod machine;
 pub mod moment;
 pub mod sync;
-
-pub mod hello;

@@ -3,10 +3,8 @@
 
 pub mod bounded;
 pub mod echo;
+pub mod hello;
 pub mod peer;
 pub mod sync;
 pub mod tracker;
 pub mod web;
-
-pub mod echo;
-pub mod hello;
