@@ -1,9 +1,11 @@
 //! Decisions: every service's state machine, without clock, socket, disk or chance.
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod echo;
 pub mod expiring;
 pub mod hello;
 pub mod machine;
 pub mod moment;
 pub mod sync;
+pub mod tracker;
