@@ -9,3 +9,4 @@ pub mod machine;
 pub mod moment;
 pub mod sync;
 pub mod tracker;
+pub mod web;

@@ -18,7 +18,10 @@ pub const FIELDS_MAX: usize = 64;
 const EMPTY_LINES_MAX: usize = 4;
 
 /// What a buffer that should start with a request holds.
-#[expect(clippy::large_enum_variant, reason = "lives on the stack, for one request at a time")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives on the stack, for one request at a time"
+)]
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parsed<'b> {
     /// So far so good, but the empty line has not come.
