@@ -16,20 +16,22 @@ struct Cli {
 
 /// One verb, one file under `cmd/`; each has `Args` and `run(Args) -> anyhow::Result<ExitCode>`.
 #[derive(Subcommand)]
-enum Verb {}
+enum Verb {
+    Check(cmd::check::Args),
+}
 
-/// Exit codes: 0 fine, 1 the answer is no, 2 misuse (clap's own), 3 broke.
+/// Exit codes: 0 fine, 1 the answer is no, 2 misuse (clap's own, and `Misuse`), 3 broke.
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let outcome: anyhow::Result<ExitCode> = match cli.verb {};
+    let outcome: anyhow::Result<ExitCode> = match cli.verb {
+        Verb::Check(args) => cmd::check::run(args),
+    };
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("Error: {error:#}");
-            if let Some(cmd::Hint(hint)) = error.downcast_ref::<cmd::Hint>() {
-                eprintln!("Hint: {hint}");
-            }
-            ExitCode::from(3)
+            eprint!("{}", cmd::explain(&error));
+            let misuse = error.downcast_ref::<cmd::Misuse>().is_some();
+            ExitCode::from(if misuse { 2 } else { 3 })
         }
     }
 }
