@@ -5,6 +5,7 @@ pub mod bounded;
 pub mod echo;
 pub mod hello;
 pub mod peer;
+pub mod pickle;
 pub mod sync;
 pub mod tracker;
 pub mod web;

@@ -1,0 +1,30 @@
+//! Every input that the fuzzers found worth keeping, run through the same checks again.
+//!
+//! `fuzz/properties/NAME.rs` says what must hold, `fuzz/corpus/NAME/` holds the inputs. A finding is
+//! closed by adding its input there.
+
+use std::fs;
+use std::path::Path;
+
+#[path = "../../../fuzz/properties/pickle.rs"]
+mod pickle;
+
+#[test]
+fn pickle() {
+    replay("pickle", pickle::holds);
+}
+
+fn replay(name: &str, holds: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../fuzz/corpus")
+        .join(name);
+    let mut count = 0;
+    for entry in fs::read_dir(&folder).expect("the corpus is part of the source") {
+        let path = entry.expect("readable").path();
+        let data = fs::read(&path).expect("readable");
+        println!("{}", path.display());
+        holds(&data);
+        count += 1;
+    }
+    assert!(count > 0, "no inputs in {}", folder.display());
+}
