@@ -7,5 +7,6 @@ pub mod hello;
 pub mod peer;
 pub mod pickle;
 pub mod sync;
+pub mod ticket;
 pub mod tracker;
 pub mod web;

@@ -11,7 +11,10 @@ pub const DATA_BYTES_MAX: usize = 256 * 1024;
 /// Longest payload of any frame: a chunk list of [`CHUNKS_MAX`] entries.
 pub const FRAME_BYTES_MAX: usize = 40 * 1024 * 1024;
 
-const HEADER_BYTES: usize = 5;
+pub(super) const HEADER_BYTES: usize = 5;
+
+/// Bytes of a data frame's payload in front of the content: request and offset.
+pub(super) const DATA_HEAD_BYTES: usize = 12;
 
 /// Everything that travels on a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,11 @@ pub enum Frame {
         /// Of the request.
         request: u32,
     },
+    /// So many more messages with records may be sent (`sync-52`).
+    Credit {
+        /// At least 1.
+        batches: u32,
+    },
     /// Are you there?
     Ping,
     /// I am.
@@ -105,27 +113,45 @@ pub enum Framed {
 
 const MESSAGE: u8 = 1;
 const GET: u8 = 2;
-const DATA: u8 = 3;
+pub(super) const DATA: u8 = 3;
 const DONE: u8 = 4;
 const REFUSED: u8 = 5;
 const OUTLINE: u8 = 6;
-const CHUNKS: u8 = 7;
+pub(super) const CHUNKS: u8 = 7;
 const CANCEL: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
+const CREDIT: u8 = 11;
 
 /// Longest payload of a frame that holds records: all the inline content that one batch carries.
-const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 fn payload_bytes_max(kind: u8) -> Option<usize> {
     match kind {
         MESSAGE => Some(MESSAGE_BYTES_MAX),
-        DATA => Some(12 + DATA_BYTES_MAX),
+        DATA => Some(DATA_HEAD_BYTES + DATA_BYTES_MAX),
         CHUNKS => Some(FRAME_BYTES_MAX),
-        GET | DONE | REFUSED | OUTLINE | CANCEL => Some(128),
+        GET | DONE | REFUSED | OUTLINE | CANCEL | CREDIT => Some(128),
         PING | PONG => Some(0),
         _ => None,
     }
+}
+
+/// The kind and the length of the payload, within the bounds of that kind.
+pub(super) fn head_of(header: [u8; HEADER_BYTES]) -> Result<(u8, usize), FrameError> {
+    let [kind, a, b, c, d] = header;
+    let len = u32::from_le_bytes([a, b, c, d]) as usize;
+    let most = payload_bytes_max(kind).ok_or(FrameError::Unknown(kind))?;
+    if len > most {
+        return Err(FrameError::TooLong { kind, len });
+    }
+    Ok((kind, len))
+}
+
+/// The request and the offset.
+pub(super) fn data_head_of(head: &[u8; DATA_HEAD_BYTES]) -> (u32, u64) {
+    let [a, b, c, d, offset @ ..] = *head;
+    (u32::from_le_bytes([a, b, c, d]), u64::from_le_bytes(offset))
 }
 
 impl Frame {
@@ -134,12 +160,7 @@ impl Frame {
         if bytes.len() < HEADER_BYTES {
             return Ok(Framed::Incomplete(HEADER_BYTES));
         }
-        let kind = bytes[0];
-        let len = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]) as usize;
-        let most = payload_bytes_max(kind).ok_or(FrameError::Unknown(kind))?;
-        if len > most {
-            return Err(FrameError::TooLong { kind, len });
-        }
+        let (kind, len) = head_of([bytes[0], bytes[1], bytes[2], bytes[3], bytes[4]])?;
         let end = HEADER_BYTES + len;
         if bytes.len() < end {
             return Ok(Framed::Incomplete(end));
@@ -149,7 +170,7 @@ impl Frame {
         Ok(Framed::Whole(frame, end))
     }
 
-    fn decode_payload(kind: u8, payload: &[u8]) -> Option<Self> {
+    pub(super) fn decode_payload(kind: u8, payload: &[u8]) -> Option<Self> {
         Some(match kind {
             MESSAGE => Self::Message(bounded(exactly(payload)?)?),
             GET => {
@@ -162,9 +183,8 @@ impl Frame {
                 }
             }
             DATA => {
-                let (head, bytes) = payload.split_at_checked(12)?;
-                let request = u32::from_le_bytes(head[..4].try_into().ok()?);
-                let offset = u64::from_le_bytes(head[4..].try_into().ok()?);
+                let (head, bytes) = payload.split_first_chunk()?;
+                let (request, offset) = data_head_of(head);
                 if bytes.is_empty() {
                     return None;
                 }
@@ -195,6 +215,13 @@ impl Frame {
             CANCEL => Self::Cancel {
                 request: exactly(payload)?,
             },
+            CREDIT => {
+                let batches = exactly(payload)?;
+                if batches == 0 {
+                    return None;
+                }
+                Self::Credit { batches }
+            }
             PING => Self::Ping,
             PONG => Self::Pong,
             _ => return None,
@@ -229,6 +256,7 @@ impl Frame {
             Self::Outline { request, wanted } => put(out, OUTLINE, &(request, wanted)),
             Self::Chunks { request, chunks } => put(out, CHUNKS, &(request, chunks)),
             Self::Cancel { request } => put(out, CANCEL, request),
+            Self::Credit { batches } => put(out, CREDIT, batches),
             Self::Ping => put_header(out, PING, 0),
             Self::Pong => put_header(out, PONG, 0),
         }
@@ -236,7 +264,7 @@ impl Frame {
 
     /// Appends the head of a data frame whose `len` content bytes the caller appends itself.
     pub fn encode_data_header(request: u32, offset: u64, len: usize, out: &mut Vec<u8>) {
-        put_header(out, DATA, 12 + len);
+        put_header(out, DATA, DATA_HEAD_BYTES + len);
         out.extend_from_slice(&request.to_le_bytes());
         out.extend_from_slice(&offset.to_le_bytes());
     }
@@ -249,9 +277,13 @@ fn put_header(out: &mut Vec<u8>, kind: u8, len: usize) {
 }
 
 fn put<T: serde::Serialize>(out: &mut Vec<u8>, kind: u8, payload: &T) {
-    let bytes = postcard::to_stdvec(payload).expect("frames hold nothing postcard refuses");
-    put_header(out, kind, bytes.len());
-    out.extend_from_slice(&bytes);
+    let start = out.len();
+    put_header(out, kind, 0);
+    *out = postcard::to_extend(payload, std::mem::take(out))
+        .expect("frames hold nothing postcard refuses");
+    let len = u32::try_from(out.len() - start - HEADER_BYTES)
+        .expect("payloads are bounded far below 4 GiB");
+    out[start + 1..start + HEADER_BYTES].copy_from_slice(&len.to_le_bytes());
 }
 
 /// Decodes `payload` if it is one value and nothing else.

@@ -33,6 +33,7 @@ pub struct Item {
     /// Proof for readers, who cannot vouch for each other, that a writer made it.
     pub signature: Option<WriteSignature>,
     /// The content, at most [`INLINE_BYTES_MAX`] bytes.
+    #[serde(with = "content")]
     pub content: Option<Arc<[u8]>>,
 }
 
@@ -89,4 +90,61 @@ pub struct Wanted {
     pub node: NodeId,
     /// BLAKE3 of the whole content.
     pub hash: Hash,
+}
+
+/// Content as one run of bytes: the same encoding as a list of bytes, without a step for each.
+mod content {
+    use std::fmt;
+    use std::sync::Arc;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::INLINE_BYTES_MAX;
+
+    struct Content<'a>(&'a [u8]);
+
+    impl Serialize for Content<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_bytes(self.0)
+        }
+    }
+
+    pub fn serialize<S: Serializer>(
+        content: &Option<Arc<[u8]>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        content.as_deref().map(Content).serialize(serializer)
+    }
+
+    struct Held(Arc<[u8]>);
+
+    impl<'de> Deserialize<'de> for Held {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_bytes(Bytes).map(Self)
+        }
+    }
+
+    struct Bytes;
+
+    impl Visitor<'_> for Bytes {
+        type Value = Arc<[u8]>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {INLINE_BYTES_MAX} bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Arc<[u8]>, E> {
+            if bytes.len() > INLINE_BYTES_MAX {
+                return Err(E::invalid_length(bytes.len(), &self));
+            }
+            Ok(bytes.into())
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Arc<[u8]>>, D::Error> {
+        Ok(Option::<Held>::deserialize(deserializer)?.map(|held| held.0))
+    }
 }

@@ -3,14 +3,21 @@
 //! Everything here is data and its bounds. What the data means (who wins, what to write where) is
 //! decided in `logic`; how bytes reach a socket is `host`'s business.
 
+mod capability;
 mod clock;
 mod frame;
+mod intake;
+pub mod knock;
 mod message;
 mod name;
 mod record;
 
+pub use capability::{
+    Capability, DoorKey, Hint, KEY_BYTES, ReadKey, Secret, WritePublic, WriteSeed,
+};
 pub use clock::{Clock, ClockTooLong, Dot, REPLICAS_MAX, Relation, ReplicaId};
-pub use frame::{DATA_BYTES_MAX, FRAME_BYTES_MAX, Frame, FrameError, Framed};
+pub use frame::{DATA_BYTES_MAX, FRAME_BYTES_MAX, Frame, FrameError, Framed, MESSAGE_BYTES_MAX};
+pub use intake::Intake;
 pub use message::{
     CHUNKS_MAX, Chunk, Hello, INLINE_BYTES_MAX, ITEMS_MAX, Item, Message, Records, Refusal, Wanted,
 };

@@ -231,6 +231,7 @@ pub enum Value {
     /// somebody moved elsewhere at the same time is not taken from under him.
     Gone {
         /// The last value; never `Gone` itself.
+        #[serde(deserialize_with = "living")]
         was: Box<Value>,
         /// The place clock at the deletion.
         seen: Clock,
@@ -277,6 +278,23 @@ impl Value {
             Self::Gone { was, .. } => !was.is_gone() && was.fits(class),
         }
     }
+}
+
+/// Decodes what a deletion remembers. Not by way of [`Value`]: a peer could nest deletions until the
+/// stack runs out, long before anybody can look at the value.
+fn living<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<Value>, D::Error> {
+    /// The first variants of [`Value`], in its order.
+    #[derive(Deserialize)]
+    enum Living {
+        Dir(Meta),
+        File { meta: Meta, size: u64, hash: Hash },
+        Link { mtime: Mtime, target: Target },
+    }
+    Ok(Box::new(match Living::deserialize(deserializer)? {
+        Living::Dir(meta) => Value::Dir(meta),
+        Living::File { meta, size, hash } => Value::File { meta, size, hash },
+        Living::Link { mtime, target } => Value::Link { mtime, target },
+    }))
 }
 
 /// Where a node is.
@@ -339,5 +357,44 @@ impl Record {
         let mut bytes = b"ahoy sync 2026 record\0".to_vec();
         bytes.extend(postcard::to_stdvec(self).expect("records hold nothing postcard refuses"));
         bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deletion_remembers_what_was_there() {
+        let meta = Meta {
+            mode: 0o644,
+            mtime: Mtime::default(),
+        };
+        let link = Target::new(b"there").expect("a target");
+        for was in [
+            Value::Dir(meta),
+            Value::File {
+                meta,
+                size: 7,
+                hash: Hash([7; 32]),
+            },
+            Value::Link {
+                mtime: Mtime::default(),
+                target: link,
+            },
+        ] {
+            let gone = Value::Gone {
+                was: Box::new(was),
+                seen: Clock::default(),
+            };
+            let bytes = postcard::to_stdvec(&gone).expect("encodes");
+            assert_eq!(postcard::from_bytes(&bytes), Ok(gone));
+        }
+    }
+
+    #[test]
+    fn deletions_of_deletions_end_before_the_stack_does() {
+        let nested = vec![3; 8 << 20];
+        assert!(postcard::from_bytes::<Value>(&nested).is_err());
     }
 }
