@@ -1,6 +1,6 @@
 //! What is known of the disk: fingerprints of files and what a look at a name can find.
 
-use ahoy_wire::sync::{Body, Clock, Mtime, Name, NodeId, RelPath, Target, Value};
+use ahoy_wire::sync::{Clock, Mtime, Name, NodeId, RelPath, Target, Value};
 use serde::{Deserialize, Serialize};
 
 /// A time stamp of the file system, nanoseconds since 1970.
@@ -87,16 +87,8 @@ pub struct Synced {
     pub value: Value,
     /// The fingerprint of what is there.
     pub print: Print,
-    /// The version of the content that is there, when it came from a record.
+    /// The changes of content that whoever edits what is on disk now has seen.
     pub body_clock: Clock,
-}
-
-impl Synced {
-    /// Whether what is on disk is what `body` asks for, metadata included.
-    pub fn matches(&self, body: &Body) -> bool {
-        match &body.value {
-            Value::Gone { was, .. } => self.value == **was,
-            value => self.value == *value,
-        }
-    }
+    /// The changes of place likewise.
+    pub place_clock: Clock,
 }

@@ -8,9 +8,18 @@
 //! two is what is to be done. Observations are stored, work never is: after a crash we look again.
 
 mod disk;
+mod engine;
+mod gossip;
+mod local;
+pub mod merge;
+mod names;
+mod plan;
 mod port;
+pub mod tree;
+mod work;
 
 pub use disk::{Found, Print, Sighting, Synced, Time};
+pub use engine::{Engine, LinkProgress, Progress, State};
 pub use port::Identity;
 pub use port::{
     Act, Effect, Input, JobId, LinkId, Look, Notice, Outcome, Outgoing, Rights, Row, Source, Step,

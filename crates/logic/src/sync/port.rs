@@ -40,6 +40,9 @@ pub enum Input {
         sightings: Vec<Sighting>,
         /// Directories whose every name is among the sightings: what is not, is not there.
         whole: Vec<RelPath>,
+        /// The number of the [`Effect::Look`] that this answers; `None` if nobody asked. All of it
+        /// was looked at after the asking.
+        asked: Option<u64>,
     },
     /// The looks that belong together (one scan, one burst of events) have all been reported, so
     /// what was missing and did not turn up elsewhere is gone. Sent only after the host has seen
@@ -66,6 +69,14 @@ pub enum Input {
         reason: String,
         /// It is still being written; not an error.
         changing: bool,
+    },
+    /// A start found this node in the parking place: its last run ended between
+    /// [`Act::Park`] and [`Act::Unpark`]. Given before the first look.
+    Parked {
+        /// Which node.
+        node: NodeId,
+        /// What is there.
+        print: Print,
     },
     /// What became of steps.
     Finished(Vec<Outcome>),
@@ -137,8 +148,14 @@ pub enum Effect {
     },
     /// Change the disk. Steps of one turn may run at the same time and in any order.
     Do(Step),
-    /// Look at the disk.
-    Look(Look),
+    /// Look at the disk; the answer is an [`Input::Seen`] with the same number, then an
+    /// [`Input::Settled`]. Numbers rise.
+    Look {
+        /// Where.
+        look: Look,
+        /// The number.
+        ask: u64,
+    },
     /// Read and hash the file at `path`, if its fingerprint is still `print`.
     Read {
         /// Which file.
@@ -358,6 +375,8 @@ pub enum Row {
         sequence: u64,
         /// What is on the disk of it.
         synced: Option<Box<Synced>>,
+        /// Conflict copies that must be held before this version is told to anyone.
+        owes: Vec<NodeId>,
     },
     /// How far this machine has heard another one out.
     Heard {

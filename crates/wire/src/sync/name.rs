@@ -50,6 +50,11 @@ impl Name {
         Ok(Self(bytes.into()))
     }
 
+    /// The first of all names in their order: where a walk through a directory's names starts.
+    pub fn lowest() -> Self {
+        Self([1].into())
+    }
+
     /// The bytes as they are on disk.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -1,0 +1,439 @@
+//! The engine: one share on one machine. Takes inputs, changes the trees, says what it wants done.
+//!
+//! Its parts each hold one kind of decision and are files of their own: `local` (what the user
+//! did), `plan` (what is to be done to the disk), `gossip` (what to tell whom). This file holds
+//! what they share: the records, the counters, the rows that must be kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ahoy_wire::sync::{
+    Body, Clock, Dot, Hash, Name, NodeId, Place, Record, RelPath, ReplicaId, Value, WriteSignature,
+};
+
+use super::gossip::Gossip;
+use super::local::Local;
+use super::merge::{conflict_copy, merge_body, merge_place};
+use super::plan::Work;
+use super::tree::{Census, Goal, Node, Tree};
+use super::{Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced};
+use crate::moment::Moment;
+
+/// One share on one machine.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) who: Identity,
+    pub(super) tree: Tree,
+    pub(super) work: Work,
+    pub(super) local: Local,
+    pub(super) gossip: Gossip,
+    pub(super) now: Moment,
+    pub(super) out: Vec<Effect>,
+    /// Nothing is planned before the first whole look, nor while the root is away.
+    pub(super) state: State,
+    dots: u64,
+    sequence: u64,
+    /// What is held here, in the order in which it came to be.
+    log: BTreeMap<u64, NodeId>,
+    stale_rows: BTreeSet<NodeId>,
+    stale_counters: bool,
+    asks: u64,
+}
+
+/// Whether the engine trusts the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The first whole look is not finished.
+    Starting,
+    /// All is well.
+    Running,
+    /// The root or its marker is away.
+    RootLost,
+    /// The folder is empty although it should not be; waits for [`Engine::accept_empty`].
+    Emptied,
+}
+
+/// The engine in numbers, for status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// See [`State`].
+    pub state: State,
+    /// What is on disk.
+    pub census: Census,
+    /// Nodes that are not yet as they should be.
+    pub nodes_left: u64,
+    /// Content bytes that are still to come.
+    pub bytes_left: u64,
+    /// Files that are being read, to learn what the user changed.
+    pub reading: u64,
+    /// One per open link.
+    pub links: Vec<LinkProgress>,
+}
+
+/// One link in numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkProgress {
+    /// Which.
+    pub link: LinkId,
+    /// Who is there, once it has said so.
+    pub replica: Option<ReplicaId>,
+    /// Its name.
+    pub label: String,
+    /// What it may do.
+    pub rights: Rights,
+    /// Records held here that it has not confirmed yet.
+    pub behind: u64,
+}
+
+impl Engine {
+    /// An engine with what its index remembers; `rows` in any order, the latest of each kind.
+    pub fn new(who: Identity, rows: impl IntoIterator<Item = Row>) -> Self {
+        let mut engine = Self {
+            gossip: Gossip::default(),
+            who,
+            tree: Tree::default(),
+            work: Work::default(),
+            local: Local::default(),
+            now: Moment::default(),
+            out: Vec::new(),
+            state: State::Starting,
+            dots: 0,
+            sequence: 0,
+            log: BTreeMap::new(),
+            stale_rows: BTreeSet::new(),
+            stale_counters: false,
+            asks: 0,
+        };
+        for row in rows {
+            engine.restore(row);
+        }
+        engine
+    }
+
+    fn restore(&mut self, row: Row) {
+        match row {
+            Row::Node {
+                number,
+                record,
+                signature,
+                sequence,
+                synced,
+                owes,
+            } => {
+                let id = record.id;
+                self.sequence = self.sequence.max(sequence);
+                self.learn_own_dots(&record);
+                if sequence > 0 {
+                    self.log.insert(sequence, id);
+                }
+                let synced = synced.map(|boxed| *boxed);
+                let node = Node::kept(number, *record, signature, sequence, synced, owes);
+                self.tree.restore(number, node);
+            }
+            Row::Heard { replica, upto } => self.gossip.remember(replica, upto),
+            Row::Counters { dots, sequence } => {
+                self.dots = self.dots.max(dots);
+                self.sequence = self.sequence.max(sequence);
+            }
+        }
+    }
+
+    /// Takes one input. Effects come with the next [`Engine::flush`].
+    pub fn take(&mut self, now: Moment, input: Input) {
+        self.now = now;
+        match input {
+            Input::Seen {
+                sightings,
+                whole,
+                asked,
+            } => self.seen(sightings, &whole, asked),
+            Input::Settled { whole_tree } => self.settled(whole_tree),
+            Input::Hashed { path, print, hash } => self.hashed(&path, print, hash),
+            Input::Unread {
+                path,
+                reason,
+                changing,
+            } => self.unread(&path, reason, changing),
+            Input::Parked { node, print } => self.found_parked(node, print),
+            Input::Finished(outcomes) => {
+                for outcome in outcomes {
+                    self.finished(outcome);
+                }
+            }
+            Input::Opened { link, rights } => self.opened(link, rights),
+            Input::Heard { link, message } => self.heard(link, message),
+            Input::Room { link } => self.gossip.room(link),
+            Input::Closed { link } => self.closed(link),
+            Input::RootLost => {
+                self.state = State::RootLost;
+                self.local = Local::default();
+            }
+            Input::RootBack => {
+                self.state = State::Starting;
+                self.local = Local::default();
+            }
+            Input::Tick => {}
+        }
+    }
+
+    /// Plans, and gives all that is to be done now: what must be durable comes first.
+    pub fn flush(&mut self, now: Moment) -> Vec<Effect> {
+        self.now = now;
+        if self.state == State::Running {
+            self.plan();
+        }
+        self.tell_peers();
+        let mut effects = Vec::with_capacity(self.stale_rows.len() + self.out.len() + 1);
+        for id in std::mem::take(&mut self.stale_rows) {
+            effects.extend(self.row(id).map(Effect::Keep));
+        }
+        effects.extend(self.gossip.stale_heard().map(Effect::Keep));
+        if std::mem::take(&mut self.stale_counters) {
+            let row = Row::Counters {
+                dots: self.dots,
+                sequence: self.sequence,
+            };
+            effects.push(Effect::Keep(row));
+        }
+        effects.append(&mut self.out);
+        effects
+    }
+
+    /// When the engine wants an [`Input::Tick`] if nothing else happens, and why.
+    pub fn deadline(&self) -> Option<(Moment, &'static str)> {
+        self.work
+            .next_retry()
+            .map(|at| (at, "a step is to be tried again"))
+    }
+
+    /// The user says that the folder is meant to be empty.
+    pub fn accept_empty(&mut self) {
+        if self.state == State::Emptied {
+            self.state = State::Running;
+            self.bury_missing();
+        }
+    }
+
+    /// Where the content that a peer asks for can be read, if it is here.
+    pub fn locate(&self, node: NodeId, hash: Hash) -> Option<(RelPath, Print)> {
+        let held = |id: NodeId| {
+            let synced = self.tree.node(id)?.synced.as_ref()?;
+            let (have, _) = synced.value.content()?;
+            (have == hash).then(|| self.tree.path(id).map(|path| (path, synced.print)))?
+        };
+        held(node).or_else(|| self.tree.holders(hash).find_map(held))
+    }
+
+    /// Where a node is on disk.
+    pub fn path(&self, node: NodeId) -> Option<RelPath> {
+        self.tree.path(node)
+    }
+
+    /// The tree, for listings and tests.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The engine in numbers.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            state: self.state,
+            census: self.tree.census(),
+            nodes_left: self.work.left(),
+            bytes_left: self.work.bytes_left(),
+            reading: self.local.reading() as u64,
+            links: self.gossip.progress(&self.log),
+        }
+    }
+
+    /// Contents that are still wanted: partial downloads of others can go.
+    pub fn wants(&self, hash: Hash) -> bool {
+        self.work.craves(hash)
+    }
+
+    // What the parts share.
+
+    pub(super) fn keep(&mut self, id: NodeId) {
+        self.stale_rows.insert(id);
+    }
+
+    fn row(&self, id: NodeId) -> Option<Row> {
+        let node = self.tree.node(id)?;
+        Some(Row::Node {
+            number: node.number,
+            record: Box::new(node.record.clone()),
+            signature: node.signature,
+            sequence: node.sequence,
+            synced: node.synced.clone().map(Box::new),
+            owes: node.owes.clone(),
+        })
+    }
+
+    pub(super) fn log(&self) -> &BTreeMap<u64, NodeId> {
+        &self.log
+    }
+
+    pub(super) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    pub(super) fn is_reader(&self) -> bool {
+        self.who.rights == Rights::Reader
+    }
+
+    pub(super) fn tell(&mut self, notice: Notice) {
+        self.out.push(Effect::Tell(notice));
+    }
+
+    pub(super) fn look(&mut self, look: Look) -> u64 {
+        self.asks += 1;
+        self.out.push(Effect::Look {
+            look,
+            ask: self.asks,
+        });
+        self.asks
+    }
+
+    /// The number that the next look will have.
+    pub(super) fn next_ask(&self) -> u64 {
+        self.asks + 1
+    }
+
+    /// The next change of this machine.
+    pub(super) fn dot(&mut self) -> Dot {
+        self.dots += 1;
+        self.stale_counters = true;
+        Dot {
+            count: self.dots,
+            replica: self.who.replica,
+        }
+    }
+
+    /// A body as this machine changes it, by somebody who has seen `base`.
+    pub(super) fn own_body(&self, base: &Clock, dot: Dot, value: Value) -> Body {
+        let mut clock = base.clone();
+        clock.add(dot);
+        Body {
+            clock,
+            dot,
+            author: self.who.label.clone(),
+            value,
+        }
+    }
+
+    /// A place likewise.
+    pub(super) fn own_place(&self, base: &Clock, dot: Dot, parent: NodeId, name: Name) -> Place {
+        let mut clock = base.clone();
+        clock.add(dot);
+        Place {
+            clock,
+            dot,
+            parent,
+            name,
+        }
+    }
+
+    /// Merges a record into the tree, from a peer or from this machine. True if it was news.
+    pub(super) fn absorb(&mut self, theirs: Record, signature: Option<WriteSignature>) -> bool {
+        let id = theirs.id;
+        self.learn_own_dots(&theirs);
+        let Some(node) = self.tree.node(id) else {
+            self.tree.set_record(theirs, signature);
+            self.keep(id);
+            return true;
+        };
+        let ours = &node.record;
+        if ours.class != theirs.class {
+            return false;
+        }
+        let place = merge_place(&ours.place, &theirs.place);
+        let merged = merge_body(&ours.body, &theirs.body);
+        let record = Record {
+            id,
+            class: ours.class,
+            place,
+            body: merged.body,
+        };
+        let proof = if record == theirs { signature } else { None };
+        if record == *ours {
+            if let (None, Some(proof)) = (node.signature, proof) {
+                self.tree.set_signature(id, proof);
+                self.keep(id);
+            }
+            return false;
+        }
+        let (sequence, mut owes) = (node.sequence, node.owes.clone());
+        if let Some(lost) = &merged.lost {
+            let copy = conflict_copy(id, &record.place, lost);
+            self.tell_conflict(id, &copy.place.name);
+            if !owes.contains(&copy.id) {
+                owes.push(copy.id);
+            }
+            self.absorb(copy, None);
+        }
+        self.log.remove(&sequence);
+        self.work.hurry(id);
+        self.tree.set_record(record, proof);
+        self.tree.set_owes(id, owes);
+        self.gossip.changed(id);
+        self.keep(id);
+        true
+    }
+
+    fn tell_conflict(&mut self, id: NodeId, copy: &Name) {
+        if let Some(path) = self.tree.path(id) {
+            self.tell(Notice::Conflict {
+                path,
+                copy: copy.clone(),
+            });
+        }
+    }
+
+    /// A change of this machine that it does not remember (an index put back from a backup):
+    /// its number must not be given again.
+    fn learn_own_dots(&mut self, record: &Record) {
+        let me = self.who.replica;
+        let seen = record.place.clock.seen(me).max(record.body.clock.seen(me));
+        if seen > self.dots {
+            self.dots = seen;
+            self.stale_counters = true;
+        }
+    }
+
+    /// The disk is as the record wants it: from now on this machine holds this version, and tells
+    /// others. Not before every content that lost to it is held as well; then the id of one that
+    /// is not is the answer.
+    pub(super) fn hold(&mut self, id: NodeId) -> Result<(), NodeId> {
+        let Some(node) = self.tree.node(id) else {
+            return Ok(());
+        };
+        if node.sequence != 0 {
+            return Ok(());
+        }
+        let missing = |id: &NodeId| {
+            let node = self.tree.node(*id);
+            node.is_some_and(|n| n.sequence == 0) && self.tree.goal(*id) != Goal::Absent
+        };
+        if let Some(copy) = node.owes.iter().copied().find(missing) {
+            return Err(copy);
+        }
+        let synced = node.synced.clone().map(|synced| Synced {
+            body_clock: node.record.body.clock.clone(),
+            place_clock: node.record.place.clock.clone(),
+            ..synced
+        });
+        self.sequence += 1;
+        self.stale_counters = true;
+        self.log.insert(self.sequence, id);
+        self.tree.set_owes(id, Vec::new());
+        self.tree.refine_synced(id, synced);
+        self.tree.set_sequence(id, self.sequence);
+        self.keep(id);
+        Ok(())
+    }
+
+    /// Content that came with a record, until it is written.
+    pub(super) fn hand_in(&mut self, id: NodeId, hash: Hash, bytes: Arc<[u8]>) {
+        self.work.hand_in(id, hash, bytes);
+    }
+}

@@ -1,0 +1,766 @@
+//! What the user did: the difference between the disk and what was last synced, as records.
+//!
+//! A sighting that could be older than a change that ahoy itself made is not believed but asked
+//! for again, and nothing counts as deleted before a look that was asked for has confirmed it and
+//! the root has been found in its place: a delete needs a witness. A moved directory is known by
+//! its inode and birth time, a moved file likewise if it disappears and turns up in one burst.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ahoy_wire::sync::{Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, Value};
+
+use super::engine::{Engine, State};
+use super::names;
+use super::tree::{Goal, LIMBO};
+use super::{Act, Found, Look, Notice, Print, Sighting, Synced, Time};
+
+/// An index of at least this many nodes is not believed to have been emptied on purpose while
+/// ahoy was not running.
+const EMPTIED_NODES_MIN: u64 = 4;
+
+/// Names that were touched by ahoy itself are remembered over two whole looks, at most this many.
+const TOUCHED_NAMES_MAX: usize = 400_000;
+
+/// What is known of the user's doings and not yet decided.
+#[derive(Debug, Default)]
+pub struct Local {
+    missing: BTreeMap<NodeId, Missing>,
+    missing_inodes: BTreeMap<(u64, Time), NodeId>,
+    /// Files that are being read, by path.
+    reading: BTreeMap<RelPath, Print>,
+    /// Names that ahoy changed, with the number of the first look that is younger.
+    touched: BTreeMap<(NodeId, Name), u64>,
+    touched_before: BTreeMap<(NodeId, Name), u64>,
+    /// Directories in which the user made or removed something, so that their mtime is new.
+    stirred: BTreeSet<NodeId>,
+    /// Strange names a reader has been told about.
+    not_sent: BTreeSet<RelPath>,
+}
+
+/// How sure it is that something is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Suspected,
+    /// A look with this number was asked for.
+    Asked(u64),
+    Confirmed,
+}
+
+impl Local {
+    /// How many files are being read.
+    pub fn reading(&self) -> usize {
+        self.reading.len()
+    }
+
+    /// Ahoy itself changes this name; looks with lower numbers may be older than that.
+    pub fn touch(&mut self, dir: NodeId, name: Name, first_trusted: u64) {
+        if self.touched.len() >= TOUCHED_NAMES_MAX {
+            self.touched_before = std::mem::take(&mut self.touched);
+        }
+        self.touched.insert((dir, name), first_trusted);
+    }
+
+    fn is_stale(&self, dir: NodeId, name: &Name, asked: Option<u64>) -> bool {
+        let key = (dir, name.clone());
+        let first = self
+            .touched
+            .get(&key)
+            .or_else(|| self.touched_before.get(&key));
+        first.is_some_and(|first| asked.is_none_or(|asked| asked < *first))
+    }
+
+    fn found(&mut self, id: NodeId, print: Option<&Print>) {
+        self.missing.remove(&id);
+        if let Some(print) = print {
+            self.missing_inodes.remove(&(print.inode, print.birth));
+        }
+    }
+}
+
+impl Engine {
+    /// A look has been taken.
+    pub(super) fn seen(&mut self, sightings: Vec<Sighting>, whole: &[RelPath], asked: Option<u64>) {
+        if matches!(self.state, State::RootLost | State::Emptied) {
+            return;
+        }
+        // What is missing comes first, so that what turns up elsewhere finds its old self.
+        let (gone, there): (Vec<_>, Vec<_>) = sightings
+            .into_iter()
+            .partition(|s| s.found == Found::Nothing);
+        let mut listed: BTreeMap<&RelPath, BTreeSet<&Name>> =
+            whole.iter().map(|dir| (dir, BTreeSet::new())).collect();
+        for sighting in &there {
+            if let Some(names) = listed.get_mut(&sighting.dir) {
+                names.insert(&sighting.name);
+            }
+        }
+        for sighting in gone {
+            if let Some(dir) = self.tree.resolve(&sighting.dir) {
+                self.sighted(dir, &sighting.dir, sighting.name, Found::Nothing, asked);
+            }
+        }
+        let mut later = Vec::new();
+        for (path, names) in &listed {
+            if !self.list_missing(path, names, asked) {
+                later.push((*path, names));
+            }
+        }
+        for sighting in &there {
+            match self.tree.resolve(&sighting.dir) {
+                Some(dir) => {
+                    let (name, found) = (sighting.name.clone(), sighting.found.clone());
+                    self.sighted(dir, &sighting.dir, name, found, asked);
+                }
+                None => self.lost_parent(&sighting.dir),
+            }
+        }
+        for (path, names) in later {
+            self.list_missing(path, names, asked);
+        }
+    }
+
+    /// A directory has been listed: what is not in the list is missing.
+    fn list_missing(
+        &mut self,
+        path: &RelPath,
+        names: &BTreeSet<&Name>,
+        asked: Option<u64>,
+    ) -> bool {
+        let Some(dir) = self.tree.resolve(path) else {
+            return false;
+        };
+        let absent: Vec<Name> = self
+            .tree
+            .in_dir(dir)
+            .filter(|(name, _)| !names.contains(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in absent {
+            self.sighted(dir, path, name, Found::Nothing, asked);
+        }
+        true
+    }
+
+    /// Something was seen in a directory that is not known: look at the directory itself first,
+    /// unless it is only just being made.
+    fn lost_parent(&mut self, path: &RelPath) {
+        let mut dir = NodeId::ROOT;
+        let mut at = RelPath::root();
+        for name in path.names() {
+            match self.tree.on_disk(dir, &name) {
+                Some(id) => {
+                    dir = id;
+                    let Some(next) = at.join(&name) else { return };
+                    at = next;
+                }
+                None => {
+                    if !self.work.note_sighting(dir, &name, None) && self.local.stirred.insert(dir)
+                    {
+                        self.look(Look::At(at, name));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn sighted(
+        &mut self,
+        dir: NodeId,
+        path: &RelPath,
+        name: Name,
+        found: Found,
+        asked: Option<u64>,
+    ) {
+        let print = match &found {
+            Found::Dir(print) | Found::File(print) | Found::Link(print, _) => Some(*print),
+            Found::Foreign | Found::Unreadable(_) | Found::Nothing => None,
+        };
+        if self.work.note_sighting(dir, &name, print) {
+            return;
+        }
+        let at = self.tree.on_disk(dir, &name);
+        let known = at.and_then(|id| self.tree.node(id)?.synced.as_ref().map(|s| s.print));
+        match (at, known, print) {
+            (None, _, None) if found == Found::Nothing => return,
+            (Some(id), Some(known), Some(print)) if known.same(&print) && !known.racy => {
+                self.local.found(id, Some(&known));
+                return;
+            }
+            _ => {}
+        }
+        if self.local.is_stale(dir, &name, asked) {
+            self.look(Look::At(path.clone(), name));
+            return;
+        }
+        match found {
+            Found::Nothing | Found::Foreign => {
+                if let Some(id) = at {
+                    self.miss(id, asked);
+                }
+            }
+            Found::Unreadable(reason) => {
+                if let Some(id) = at {
+                    self.local.found(id, known.as_ref());
+                }
+                if let Some(path) = path.join(&name) {
+                    self.tell(Notice::Trouble { path, reason });
+                }
+            }
+            Found::Dir(print) => self.saw_dir(dir, path, name, at, print, asked),
+            Found::File(print) => self.saw_file(dir, path, name, at, print, asked),
+            Found::Link(print, target) => {
+                let value = Value::Link {
+                    mtime: print.mtime,
+                    target,
+                };
+                self.saw_leaf(dir, name, at, value, print, asked);
+            }
+        }
+    }
+
+    fn miss(&mut self, id: NodeId, asked: Option<u64>) {
+        let next = match (self.local.missing.get(&id), asked) {
+            (Some(Missing::Asked(ask)), Some(asked)) if asked >= *ask => Missing::Confirmed,
+            (Some(state), _) => *state,
+            (None, _) => Missing::Suspected,
+        };
+        self.local.missing.insert(id, next);
+        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.as_ref()) else {
+            return;
+        };
+        if !matches!(synced.value, Value::Dir(_)) {
+            let print = synced.print;
+            self.local
+                .missing_inodes
+                .insert((print.inode, print.birth), id);
+        }
+    }
+
+    /// Whatever was at this name is not there any more, something else is.
+    fn vacate(&mut self, id: NodeId, asked: Option<u64>) {
+        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
+            return;
+        };
+        let hex: String = id.0.iter().map(|b| format!("{b:02x}")).collect();
+        let name = Name::new(hex.as_bytes()).expect("hex digits are a good name");
+        self.tree.set_synced(
+            id,
+            Some(Synced {
+                parent: LIMBO,
+                name,
+                ..synced
+            }),
+        );
+        self.keep(id);
+        self.miss(id, asked);
+    }
+
+    fn is_dir_on_disk(&self, id: NodeId) -> bool {
+        let synced = self.tree.node(id).and_then(|n| n.synced.as_ref());
+        synced.is_some_and(|s| matches!(s.value, Value::Dir(_)))
+    }
+
+    fn saw_dir(
+        &mut self,
+        dir: NodeId,
+        path: &RelPath,
+        name: Name,
+        at: Option<NodeId>,
+        print: Print,
+        asked: Option<u64>,
+    ) {
+        let value = Value::Dir(Meta {
+            mode: print.mode,
+            mtime: print.mtime,
+        });
+        let twin = self
+            .tree
+            .dir_by_inode(&print)
+            .filter(|twin| !self.work.is_busy(*twin));
+        let here = at.filter(|id| self.is_dir_on_disk(*id));
+        match (twin, here) {
+            (Some(twin), _) if at != Some(twin) => {
+                if let Some(other) = at {
+                    self.vacate(other, asked);
+                }
+                self.moved(twin, dir, name, value, print);
+            }
+            (_, Some(id)) => self.changed(id, value, print),
+            (_, None) => {
+                if let Some(other) = at {
+                    self.vacate(other, asked);
+                }
+                self.created(dir, name.clone(), value, print);
+                if asked.is_some()
+                    && let Some(path) = path.join(&name)
+                {
+                    self.look(Look::Below(path));
+                }
+            }
+        }
+    }
+
+    fn saw_file(
+        &mut self,
+        dir: NodeId,
+        path: &RelPath,
+        name: Name,
+        at: Option<NodeId>,
+        print: Print,
+        asked: Option<u64>,
+    ) {
+        let Some(path) = path.join(&name) else { return };
+        if let Some(id) = at
+            && self.is_dir_on_disk(id)
+        {
+            self.vacate(id, asked);
+        }
+        let old_self = self
+            .local
+            .missing_inodes
+            .get(&(print.inode, print.birth))
+            .copied();
+        if let (None, Some(id)) = (self.tree.on_disk(dir, &name), old_self) {
+            let synced = self.tree.node(id).and_then(|n| n.synced.clone());
+            if let Some(synced) = synced {
+                let same = synced.print.same_but_ctime(&print) && !synced.print.racy;
+                self.moved(id, dir, name, synced.value.clone(), synced.print);
+                if same {
+                    self.refresh_print(id, print);
+                    return;
+                }
+            }
+        }
+        if self.local.reading.insert(path.clone(), print) != Some(print) {
+            self.out.push(super::Effect::Read { path, print });
+        }
+    }
+
+    /// The file could not be read; what is known of it stays.
+    pub(super) fn unread(&mut self, path: &RelPath, reason: String, changing: bool) {
+        self.local.reading.remove(path);
+        if !changing {
+            self.tell(Notice::Trouble {
+                path: path.clone(),
+                reason,
+            });
+        }
+    }
+
+    /// A file has been read.
+    pub(super) fn hashed(&mut self, path: &RelPath, print: Print, hash: Hash) {
+        if self.local.reading.get(path) == Some(&print) {
+            self.local.reading.remove(path);
+        }
+        if matches!(self.state, State::RootLost | State::Emptied) {
+            return;
+        }
+        let Some((dir_path, name)) = path.split() else {
+            return;
+        };
+        let Some(dir) = self.tree.resolve(&dir_path) else {
+            self.lost_parent(&dir_path);
+            return;
+        };
+        if self.work.note_sighting(dir, &name, Some(print)) {
+            return;
+        }
+        let at = self.tree.on_disk(dir, &name);
+        let old_self = self
+            .local
+            .missing_inodes
+            .get(&(print.inode, print.birth))
+            .copied();
+        if let (None, Some(id)) = (at, old_self) {
+            let synced = self.tree.node(id).and_then(|n| n.synced.clone());
+            if let Some(synced) = synced {
+                self.moved(id, dir, name.clone(), synced.value, synced.print);
+            }
+        }
+        let meta = Meta {
+            mode: print.mode,
+            mtime: print.mtime,
+        };
+        let value = Value::File {
+            meta,
+            size: print.size,
+            hash,
+        };
+        let at = self.tree.on_disk(dir, &name);
+        self.saw_leaf(dir, name, at, value, print, None);
+    }
+
+    fn saw_leaf(
+        &mut self,
+        dir: NodeId,
+        name: Name,
+        at: Option<NodeId>,
+        value: Value,
+        print: Print,
+        asked: Option<u64>,
+    ) {
+        match at {
+            Some(id) if !self.is_dir_on_disk(id) => self.changed(id, value, print),
+            _ => {
+                if let Some(other) = at {
+                    self.vacate(other, asked);
+                }
+                self.created(dir, name, value, print);
+            }
+        }
+    }
+
+    fn refresh_print(&mut self, id: NodeId, print: Print) {
+        let synced = self.tree.node(id).and_then(|n| n.synced.clone());
+        if let Some(synced) = synced {
+            self.local.found(id, Some(&synced.print));
+            if synced.print != print {
+                self.tree.set_synced(id, Some(Synced { print, ..synced }));
+                self.keep(id);
+            }
+        }
+    }
+
+    /// What is at a known name now holds `value`.
+    fn changed(&mut self, id: NodeId, value: Value, print: Print) {
+        let Some(node) = self.tree.node(id) else {
+            return;
+        };
+        let Some(synced) = node.synced.clone() else {
+            return;
+        };
+        self.local.found(id, Some(&synced.print));
+        if synced.value == value {
+            self.refresh_print(id, print);
+            return;
+        }
+        if self.tree.goal_value(id) == Some(&value) {
+            // A run that ended before it could note what it had done.
+            let body_clock = node.record.body.clock.clone();
+            self.tree.set_synced(
+                id,
+                Some(Synced {
+                    value,
+                    print,
+                    body_clock,
+                    ..synced
+                }),
+            );
+            self.keep(id);
+            return;
+        }
+        if self.is_reader() {
+            if !matches!(value, Value::Dir(_)) && !synced.value.same_content(&value) {
+                self.set_aside(Some(id), synced.parent, synced.name.clone(), &print);
+            }
+            self.tree.set_synced(
+                id,
+                Some(Synced {
+                    value,
+                    print,
+                    ..synced
+                }),
+            );
+            return;
+        }
+        let dot = self.dot();
+        let body = self.own_body(&synced.body_clock, dot, value.clone());
+        let body_clock = body.clock.clone();
+        let theirs = Record {
+            body,
+            ..self.tree.node(id).expect("found above").record.clone()
+        };
+        self.tree.set_synced(
+            id,
+            Some(Synced {
+                value,
+                print,
+                body_clock,
+                ..synced
+            }),
+        );
+        self.absorb(theirs, None);
+        self.keep(id);
+    }
+
+    /// A known node has turned up at another name.
+    fn moved(&mut self, id: NodeId, dir: NodeId, name: Name, value: Value, print: Print) {
+        let Some(node) = self.tree.node(id) else {
+            return;
+        };
+        let Some(synced) = node.synced.clone() else {
+            return;
+        };
+        self.local.found(id, Some(&synced.print));
+        let place_clock = node.record.place.clock.clone();
+        let mut theirs = node.record.clone();
+        self.stir(synced.parent);
+        self.stir(dir);
+        let mut now = Synced {
+            parent: dir,
+            name: name.clone(),
+            ..synced.clone()
+        };
+        let adopted = self.tree.goal(id) == Goal::At(dir, name.clone());
+        if adopted {
+            now.place_clock = place_clock;
+            self.tree.set_synced(id, Some(now));
+        } else if self.is_reader() {
+            self.tree.set_synced(id, Some(now));
+        } else {
+            let dot = self.dot();
+            theirs.place = self.own_place(&synced.place_clock, dot, dir, name);
+            now.place_clock = theirs.place.clock.clone();
+            self.tree.set_synced(id, Some(now));
+            self.absorb(theirs, None);
+        }
+        self.keep(id);
+        self.changed(id, value, print);
+    }
+
+    /// Something new.
+    fn created(&mut self, dir: NodeId, name: Name, value: Value, print: Print) {
+        self.stir(dir);
+        let class = if matches!(value, Value::Dir(_)) {
+            Class::Dir
+        } else {
+            Class::Leaf
+        };
+        let plain = NodeId::created(dir, &name, class, None);
+        let taken = |node: &super::tree::Node| {
+            let place = &node.record.place;
+            node.synced.is_some() || place.parent != dir || place.name != name
+        };
+        let known = self.tree.node(plain);
+        let mut synced = Synced {
+            parent: dir,
+            name: name.clone(),
+            value: value.clone(),
+            print,
+            body_clock: Clock::default(),
+            place_clock: Clock::default(),
+        };
+        if let Some(node) = known.filter(|node| !taken(node)) {
+            let wanted = self.tree.goal_value(plain);
+            let same = wanted == Some(&value);
+            let close = wanted.is_some_and(|wanted| wanted.same_content(&value));
+            if same || (close && self.is_reader()) {
+                synced.body_clock = node.record.body.clock.clone();
+                synced.place_clock = node.record.place.clock.clone();
+                self.tree.set_synced(plain, Some(synced));
+                self.keep(plain);
+                return;
+            }
+        }
+        if self.is_reader() {
+            if known.is_some() && self.tree.goal(plain) == Goal::At(dir, name.clone()) {
+                self.set_aside(None, dir, name, &print);
+            } else {
+                self.tell_not_sent(dir, &name);
+            }
+            return;
+        }
+        self.create_node(plain, class, synced);
+    }
+
+    /// Makes the record of something new. Whoever made it has seen a deletion that has been
+    /// carried out here, but nothing that is only on its way.
+    fn create_node(&mut self, plain: NodeId, class: Class, mut synced: Synced) {
+        let dot = self.dot();
+        let (parent, name) = (synced.parent, synced.name.clone());
+        let mut id = plain;
+        let (mut body_base, mut place_base) = (Clock::default(), Clock::default());
+        if let Some(node) = self.tree.node(plain) {
+            let place = &node.record.place;
+            if node.synced.is_some() || place.parent != parent || place.name != name {
+                id = NodeId::created(parent, &name, class, Some(dot));
+            } else if self.tree.goal(plain) == Goal::Absent {
+                body_base = node.record.body.clock.clone();
+                place_base = place.clock.clone();
+            }
+        }
+        let body = self.own_body(&body_base, dot, synced.value.clone());
+        let place = self.own_place(&place_base, dot, parent, name);
+        synced.body_clock = body.clock.clone();
+        synced.place_clock = place.clock.clone();
+        self.absorb(
+            Record {
+                id,
+                class,
+                place,
+                body,
+            },
+            None,
+        );
+        self.tree.set_synced(id, Some(synced));
+        self.keep(id);
+    }
+
+    /// The looks that belong together are over.
+    pub(super) fn settled(&mut self, whole_tree: bool) {
+        if matches!(self.state, State::RootLost | State::Emptied) {
+            return;
+        }
+        if whole_tree {
+            let lost: Vec<NodeId> = self.tree.in_dir(LIMBO).map(|(_, id)| id).collect();
+            for id in lost {
+                self.miss(id, None);
+            }
+            let stale = std::mem::take(&mut self.local.touched);
+            self.local.touched_before = stale;
+            if self.state == State::Starting {
+                if self.is_emptied() {
+                    let nodes = self.tree.census().nodes();
+                    self.state = State::Emptied;
+                    self.tell(Notice::Emptied { nodes });
+                    return;
+                }
+                self.state = State::Running;
+            }
+        }
+        self.ask_for_suspects();
+        self.bury_missing();
+        for dir in std::mem::take(&mut self.local.stirred) {
+            if let Some((parent, name)) = self.tree.path(dir).and_then(|path| path.split()) {
+                self.look(Look::At(parent, name));
+            }
+        }
+    }
+
+    /// Nothing at all is left at the top of the folder, though there was enough to make a slip of
+    /// the hand or a missing mount more likely than intent.
+    fn is_emptied(&self) -> bool {
+        let missing = |id| self.local.missing.contains_key(&id);
+        self.tree.census().nodes() >= EMPTIED_NODES_MIN
+            && self.tree.in_dir(NodeId::ROOT).all(|(_, id)| missing(id))
+    }
+
+    fn ask_for_suspects(&mut self) {
+        let suspects: Vec<NodeId> = self
+            .local
+            .missing
+            .iter()
+            .filter(|(_, state)| **state == Missing::Suspected)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in suspects {
+            let in_limbo = self
+                .tree
+                .node(id)
+                .and_then(|n| n.synced.as_ref())
+                .is_some_and(|synced| synced.parent == LIMBO);
+            let next = match self.tree.path(id).and_then(|path| path.split()) {
+                _ if in_limbo => Missing::Confirmed,
+                Some((dir, name)) => Missing::Asked(self.look(Look::At(dir, name))),
+                // Its directory is missing too, and will take it along.
+                None => Missing::Suspected,
+            };
+            self.local.missing.insert(id, next);
+        }
+    }
+
+    /// Deletes what is confirmed to be gone, and all that was in it.
+    pub(super) fn bury_missing(&mut self) {
+        let confirmed: Vec<NodeId> = self
+            .local
+            .missing
+            .iter()
+            .filter(|(_, state)| **state == Missing::Confirmed)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in confirmed {
+            self.bury(id);
+        }
+        let tree = &self.tree;
+        let is_here = |id: &NodeId| tree.node(*id).is_some_and(|n| n.synced.is_some());
+        self.local.missing.retain(|id, _| is_here(id));
+        self.local.missing_inodes.retain(|_, id| is_here(id));
+    }
+
+    /// False if something in it is being worked on: the work will fail, and then we come again.
+    fn bury(&mut self, id: NodeId) -> bool {
+        let children: Vec<NodeId> = self.tree.in_dir(id).map(|(_, child)| child).collect();
+        if !children.into_iter().all(|child| self.bury(child)) || self.work.is_busy(id) {
+            return false;
+        }
+        let Some(node) = self.tree.node(id) else {
+            return true;
+        };
+        let Some(synced) = node.synced.clone() else {
+            return true;
+        };
+        self.local.found(id, Some(&synced.print));
+        self.stir(synced.parent);
+        let wanted = self.tree.goal(id) != Goal::Absent;
+        self.tree.set_synced(id, None);
+        self.keep(id);
+        if !wanted || self.is_reader() {
+            return true;
+        }
+        let dot = self.dot();
+        let value = Value::Gone {
+            was: Box::new(synced.value),
+            seen: synced.place_clock,
+        };
+        let body = self.own_body(&synced.body_clock, dot, value);
+        let theirs = Record {
+            body,
+            ..self.tree.node(id).expect("found above").record.clone()
+        };
+        self.absorb(theirs, None);
+        true
+    }
+
+    fn stir(&mut self, dir: NodeId) {
+        if dir != NodeId::ROOT && dir != LIMBO {
+            self.local.stirred.insert(dir);
+        }
+    }
+
+    /// A node was in the parking place when the last run ended.
+    pub(super) fn found_parked(&mut self, id: NodeId, print: Print) {
+        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
+            return;
+        };
+        let parked = super::plan::parked(id, synced);
+        self.tree.set_synced(id, Some(Synced { print, ..parked }));
+        self.keep(id);
+    }
+
+    /// A reader wrote over a file of the share: his bytes get a name of their own, here only.
+    fn set_aside(&mut self, id: Option<NodeId>, dir: NodeId, name: Name, print: &Print) {
+        let aside = names::not_sent(&name, print.mtime);
+        let Some(dir_path) = self.dir_path(dir) else {
+            return;
+        };
+        let (Some(from), Some(to)) = (dir_path.join(&name), dir_path.join(&aside)) else {
+            return;
+        };
+        self.tell(Notice::NotSent { path: to.clone() });
+        let act = Act::Move {
+            from,
+            to,
+            expect: *print,
+        };
+        self.work_aside(id, dir, name, act);
+    }
+
+    fn tell_not_sent(&mut self, dir: NodeId, name: &Name) {
+        let path = self.dir_path(dir).and_then(|dir| dir.join(name));
+        if let Some(path) = path
+            && self.local.not_sent.len() < 10_000
+            && self.local.not_sent.insert(path.clone())
+        {
+            self.tell(Notice::NotSent { path });
+        }
+    }
+
+    pub(super) fn dir_path(&self, dir: NodeId) -> Option<RelPath> {
+        if dir == NodeId::ROOT {
+            Some(RelPath::root())
+        } else {
+            self.tree.path(dir)
+        }
+    }
+}

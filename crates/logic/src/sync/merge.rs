@@ -1,0 +1,244 @@
+//! How two records of one node become one: the same on every machine, whatever came first.
+//!
+//! Place and body are merged apart, so that a rename here and an edit there both stay. A merge is
+//! a join: order, repetition and detours do not matter. Where two contents exclude each other the
+//! loser is handed back, and becomes a node of its own beside the winner ([`conflict_copy`]).
+
+use ahoy_wire::sync::{Body, Class, Clock, NodeId, Place, Record, Relation, Value};
+
+use super::names;
+
+/// A merged body and the content that had to give way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merged {
+    /// What the node holds now.
+    pub body: Body,
+    /// What is to be kept beside it.
+    pub lost: Option<Body>,
+}
+
+/// Joins two places: the later one, or, if neither knew of the other, the one with the higher dot.
+pub fn merge_place(ours: &Place, theirs: &Place) -> Place {
+    match ours.clock.relation(&theirs.clock) {
+        Relation::After => ours.clone(),
+        Relation::Before => theirs.clone(),
+        Relation::Equal | Relation::Concurrent => {
+            let winner = if rank(ours) >= rank(theirs) {
+                ours
+            } else {
+                theirs
+            };
+            Place {
+                clock: ours.clock.join(&theirs.clock),
+                ..winner.clone()
+            }
+        }
+    }
+}
+
+fn rank(place: &Place) -> (ahoy_wire::sync::Dot, NodeId, &ahoy_wire::sync::Name) {
+    (place.dot, place.parent, &place.name)
+}
+
+/// Joins two bodies. An edit beats a deletion that did not know of it; of two deletions the later
+/// knowledge counts; equal content with other metadata is no conflict. Of a directory, whose body is
+/// only metadata, the deletion wins: what lives in it keeps it alive.
+pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
+    match ours.clock.relation(&theirs.clock) {
+        Relation::After => {
+            return Merged {
+                body: ours.clone(),
+                lost: None,
+            };
+        }
+        Relation::Before => {
+            return Merged {
+                body: theirs.clone(),
+                lost: None,
+            };
+        }
+        Relation::Equal | Relation::Concurrent => {}
+    }
+    let ours_first = (ours.dot, &ours.value) >= (theirs.dot, &theirs.value);
+    let (high, low) = if ours_first {
+        (ours, theirs)
+    } else {
+        (theirs, ours)
+    };
+    let clock = ours.clock.join(&theirs.clock);
+    let (winner, loser) = match (&high.value, &low.value) {
+        (Value::Gone { was, seen }, Value::Gone { seen: other, .. }) => {
+            let value = Value::Gone {
+                was: was.clone(),
+                seen: seen.join(other),
+            };
+            return Merged {
+                body: Body {
+                    clock,
+                    value,
+                    ..high.clone()
+                },
+                lost: None,
+            };
+        }
+        // A directory's body is metadata; whatever lives in it keeps it there all the same.
+        (Value::Gone { .. }, Value::Dir(_)) => (high, low),
+        (Value::Dir(_), Value::Gone { .. }) | (Value::Gone { .. }, _) => (low, high),
+        _ => (high, low),
+    };
+    let either_gone = loser.value.is_gone() || winner.value.is_gone();
+    let exclusive = !either_gone && !winner.value.same_content(&loser.value);
+    Merged {
+        body: Body {
+            clock,
+            ..winner.clone()
+        },
+        lost: exclusive.then(|| loser.clone()),
+    }
+}
+
+/// The node that keeps `lost`, a content of the node at `place` that lost a conflict. Every machine
+/// that meets the conflict makes the same record, so it never multiplies, and since its only
+/// version is the lost change itself, a copy that somebody has deleted stays deleted.
+pub fn conflict_copy(original: NodeId, place: &Place, lost: &Body) -> Record {
+    let clock = Clock::of(lost.dot);
+    let name = names::conflict(&place.name, lost);
+    Record {
+        id: NodeId::conflict_copy(original, lost.dot),
+        class: Class::Leaf,
+        place: Place {
+            clock: clock.clone(),
+            dot: lost.dot,
+            parent: place.parent,
+            name,
+        },
+        body: Body {
+            clock,
+            ..lost.clone()
+        },
+    }
+}
+
+/// Whether the node exists for its users: it is not deleted, or somebody moved it while somebody
+/// else, who did not know of the move, deleted it.
+pub fn is_alive(record: &Record) -> bool {
+    match &record.body.value {
+        Value::Gone { seen, .. } => !record.place.clock.within(seen),
+        Value::Dir(_) | Value::File { .. } | Value::Link { .. } => true,
+    }
+}
+
+/// What the node holds, or last held.
+pub fn value_of(record: &Record) -> &Value {
+    match &record.body.value {
+        Value::Gone { was, .. } => was,
+        value => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ahoy_wire::sync::{Dot, Hash, Label, Meta, Mtime, Name, ReplicaId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn body(clock: &[(u64, u64)], by: u64, content: u8) -> Body {
+        let mut joined = Clock::default();
+        for &(replica, count) in clock {
+            joined.add(Dot {
+                count,
+                replica: ReplicaId(replica),
+            });
+        }
+        let dot = Dot {
+            count: joined.seen(ReplicaId(by)),
+            replica: ReplicaId(by),
+        };
+        let meta = Meta {
+            mode: 0o644,
+            mtime: Mtime::default(),
+        };
+        let file = Value::File {
+            meta,
+            size: 1,
+            hash: Hash([content; 32]),
+        };
+        let value = match content {
+            0 => Value::Gone {
+                was: Box::new(file),
+                seen: Clock::default(),
+            },
+            _ => file,
+        };
+        Body {
+            clock: joined,
+            dot,
+            author: Label::tidy("x"),
+            value,
+        }
+    }
+
+    #[test]
+    fn the_edit_survives_a_deletion_that_did_not_know_of_it() {
+        for (edit_by, delete_by) in [(1, 2), (2, 1)] {
+            let edit = body(&[(edit_by, 5)], edit_by, 7);
+            let delete = body(&[(delete_by, 5)], delete_by, 0);
+            let merged = merge_body(&edit, &delete);
+            assert_eq!(merged.body.value, edit.value);
+            assert_eq!(merged.lost, None);
+            assert_eq!(merge_body(&delete, &edit), merged);
+        }
+    }
+
+    #[test]
+    fn two_edits_keep_both_contents() {
+        let (a, b) = (body(&[(1, 1)], 1, 1), body(&[(2, 1)], 2, 2));
+        let merged = merge_body(&a, &b);
+        assert_eq!(merged.body.value, b.value);
+        assert_eq!(merged.lost, Some(a.clone()));
+        assert_eq!(merge_body(&b, &a), merged);
+        let copy = |lost: &Body| {
+            let place = Place {
+                clock: Clock::of(a.dot),
+                dot: a.dot,
+                parent: NodeId::ROOT,
+                name: Name::new(b"f.txt").expect("good name"),
+            };
+            conflict_copy(NodeId([1; 16]), &place, lost)
+        };
+        assert!(copy(&a).is_sound());
+        assert_eq!(copy(&a), copy(&merged.lost.expect("a lost body")));
+    }
+
+    #[test]
+    fn the_same_content_is_no_conflict() {
+        let (a, b) = (body(&[(1, 1)], 1, 3), body(&[(2, 1)], 2, 3));
+        assert_eq!(merge_body(&a, &b).lost, None);
+    }
+
+    fn any_body() -> impl Strategy<Value = Body> {
+        // Contents follow from dots, as in life: one change has one content.
+        (
+            proptest::collection::btree_map(1u64..4, 1u64..4, 1..3),
+            any::<prop::sample::Index>(),
+        )
+            .prop_map(|(clock, by)| {
+                let entries: Vec<_> = clock.into_iter().collect();
+                let (by, count) = entries[by.index(entries.len())];
+                let content = ((by * 4 + count) % 5) as u8;
+                body(&entries, by, content)
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_a_join(a in any_body(), b in any_body(), c in any_body()) {
+            let join = |x: &Body, y: &Body| merge_body(x, y).body;
+            prop_assert_eq!(join(&a, &a), a.clone());
+            prop_assert_eq!(join(&a, &b), join(&b, &a));
+            let (left, right) = (join(&join(&a, &b), &c), join(&a, &join(&b, &c)));
+            prop_assert_eq!(left.clock, right.clock);
+        }
+    }
+}

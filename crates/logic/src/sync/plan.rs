@@ -1,0 +1,634 @@
+//! What is to be done to the disk: the difference between what was last synced and the rendering.
+//!
+//! Each node that is not as it should be is in exactly one of these states, and leaves it only by
+//! the event named:
+//!
+//! | state | leaves by |
+//! |---|---|
+//! | ready | its turn in [`Engine::plan`] |
+//! | in work (a step is out) | [`Engine::finished`] |
+//! | waiting for another node | that node's step, or its being done |
+//! | waiting for a free fetch | another fetch's end |
+//! | waiting for a source | a link opens, a peer sends its record again |
+//! | later | its moment |
+//!
+//! A circle of waiting nodes (two files that change names) is broken by parking one of them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahoy_wire::sync::{Class, Hash, Name, NodeId, RelPath, Value};
+
+use super::engine::Engine;
+use super::merge::value_of;
+use super::tree::{Goal, PARKED};
+use super::work::After;
+use super::{Act, LinkId, Look, Notice, Print, Source, Step, Synced};
+
+pub(super) use super::work::Work;
+
+/// Most steps that are out at one time.
+const STEPS_MAX: usize = 4096;
+
+/// After a surprise on the disk a node is left alone for this long, doubling with each.
+const CHANGED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Longest such pause.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// What a look at one node came to.
+enum Verdict {
+    /// It is as it should be.
+    Done,
+    /// A step is out, or it waits for something.
+    Pending,
+    /// Something about it was changed on paper; look again at once.
+    Again,
+}
+
+impl Engine {
+    /// A node's goal or its disk may have changed.
+    pub(super) fn touch(&mut self, id: NodeId) {
+        let Some(node) = self.tree.node(id) else {
+            return;
+        };
+        let number = node.number;
+        let wanted = self.tree.goal_value(id).and_then(Value::content);
+        let have = node
+            .synced
+            .as_ref()
+            .and_then(|synced| synced.value.content());
+        let missing = wanted.filter(|content| have != Some(*content));
+        self.work.crave(id, missing);
+        self.work.make_ready(id, number);
+    }
+
+    /// Plans whatever can be planned now.
+    pub(super) fn plan(&mut self) {
+        for id in self.work.take_late(self.now) {
+            self.touch(id);
+        }
+        loop {
+            for id in self.tree.take_touched() {
+                self.touch(id);
+            }
+            if self.work.steps_out() >= STEPS_MAX {
+                return;
+            }
+            let Some(id) = self.work.next_ready() else {
+                return;
+            };
+            match self.plan_node(id) {
+                Verdict::Done => {
+                    if let Err(copy) = self.hold(id) {
+                        self.wait(id, copy);
+                    } else {
+                        self.settle(id);
+                    }
+                }
+                Verdict::Pending => {}
+                Verdict::Again => self.touch(id),
+            }
+        }
+    }
+
+    fn settle(&mut self, id: NodeId) {
+        self.work.settled(id);
+        self.wake(id);
+    }
+
+    fn wake(&mut self, id: NodeId) {
+        for waiter in self.work.take_waiters(id) {
+            self.touch(waiter);
+        }
+    }
+
+    fn plan_node(&mut self, id: NodeId) -> Verdict {
+        if self.work.is_busy(id) {
+            return Verdict::Pending;
+        }
+        let Some(node) = self.tree.node(id) else {
+            return Verdict::Done;
+        };
+        let synced = node.synced.clone();
+        match (self.tree.goal(id), synced) {
+            (Goal::Waiting, _) => {
+                self.work.strand(id);
+                Verdict::Pending
+            }
+            (Goal::Absent, None) => Verdict::Done,
+            (Goal::Absent, Some(synced)) => self.plan_removal(id, synced),
+            (Goal::At(parent, name), None) => self.plan_creation(id, parent, name),
+            (Goal::At(parent, name), Some(synced)) => {
+                if synced.parent == parent && synced.name == name {
+                    self.plan_content(id, synced)
+                } else {
+                    self.plan_move(id, synced, parent, name)
+                }
+            }
+        }
+    }
+
+    fn plan_removal(&mut self, id: NodeId, synced: Synced) -> Verdict {
+        if synced.parent == PARKED {
+            return self.plan_move(id, synced, NodeId::ROOT, super::work::orphan_name(id));
+        }
+        let children: Vec<NodeId> = self.tree.in_dir(id).map(|(_, child)| child).collect();
+        if let Some(&first) = children.first() {
+            for child in children {
+                if !self.work.is_waiting(child) {
+                    self.touch(child);
+                }
+            }
+            return self.wait(id, first);
+        }
+        if let Some(other) = self.needs_content_of(id, &synced) {
+            return self.wait(id, other);
+        }
+        let Some(at) = self.tree.path(id) else {
+            return self.pause(id, PAUSE_MAX);
+        };
+        if let Some(busy) = self.work.busy_below(id) {
+            return self.wait(id, busy);
+        }
+        let keys = vec![(synced.parent, synced.name.clone())];
+        let act = Act::Remove {
+            at,
+            expect: synced.print,
+        };
+        self.order(id, act, keys, After::Vanish)
+    }
+
+    /// Before the directory's or the name's turn comes something else has to happen?
+    fn clear_way(&mut self, id: NodeId, parent: NodeId, name: &Name) -> Result<RelPath, Verdict> {
+        if parent != NodeId::ROOT {
+            let dir = self.tree.node(parent).and_then(|n| n.synced.as_ref());
+            let in_place = dir.is_some_and(|dir| {
+                matches!(dir.value, Value::Dir(_))
+                    && self.tree.goal(parent) == Goal::At(dir.parent, dir.name.clone())
+            });
+            let moving = self
+                .tree
+                .above(parent)
+                .chain([parent])
+                .find(|d| self.work.is_moving(*d));
+            if let Some(moving) = moving {
+                return Err(self.wait(id, moving));
+            }
+            if !in_place {
+                return Err(self.wait(id, parent));
+            }
+        }
+        if let Some(other) = self.tree.on_disk(parent, name).filter(|other| *other != id) {
+            return Err(self.wait(id, other));
+        }
+        if self.work.is_name_busy(parent, name) {
+            return Err(self.pause(id, CHANGED_PAUSE));
+        }
+        let path = self.dir_path(parent).and_then(|dir| dir.join(name));
+        path.ok_or_else(|| {
+            if let Some(dir) = self.dir_path(parent) {
+                let reason = "the path would be longer than 4096 bytes".to_owned();
+                self.tell(Notice::Trouble { path: dir, reason });
+            }
+            self.pause(id, PAUSE_MAX)
+        })
+    }
+
+    fn plan_creation(&mut self, id: NodeId, parent: NodeId, name: Name) -> Verdict {
+        if let Some(verdict) = self.inherit(id) {
+            return verdict;
+        }
+        let at = match self.clear_way(id, parent, &name) {
+            Ok(at) => at,
+            Err(verdict) => return verdict,
+        };
+        let Some(node) = self.tree.node(id) else {
+            return Verdict::Done;
+        };
+        let value = value_of(&node.record).clone();
+        let synced = Synced {
+            parent,
+            name: name.clone(),
+            value: value.clone(),
+            print: super::work::NO_PRINT,
+            body_clock: node.record.body.clock.clone(),
+            place_clock: node.record.place.clock.clone(),
+        };
+        let keys = vec![(parent, name)];
+        let act = match value {
+            Value::Dir(meta) => Act::MakeDir { at, meta },
+            Value::Link { mtime, target } => Act::MakeLink {
+                at,
+                target,
+                mtime,
+                over: None,
+            },
+            Value::File { meta, size, hash } => {
+                let source = match self.source(id, hash, size) {
+                    Ok(source) => source,
+                    Err(verdict) => return verdict,
+                };
+                Act::Write {
+                    at,
+                    meta,
+                    size,
+                    hash,
+                    over: None,
+                    source,
+                }
+            }
+            Value::Gone { .. } => return Verdict::Done,
+        };
+        self.order(id, act, keys, After::Become(Box::new(synced)))
+    }
+
+    /// A file that is about to be removed has just the content that this one lacks: it was a
+    /// rename that nobody recognised. The file becomes this node's, and is moved.
+    fn inherit(&mut self, id: NodeId) -> Option<Verdict> {
+        let node = self.tree.node(id)?;
+        let (hash, _) = value_of(&node.record).content()?;
+        let heirloom = self.tree.holders(hash).find(|other| {
+            self.tree.goal(*other) == Goal::Absent
+                && !self.work.is_busy(*other)
+                && self.tree.path(*other).is_some()
+        })?;
+        let body_clock = node.record.body.clock.clone();
+        let place_clock = node.record.place.clock.clone();
+        let synced = self.tree.node(heirloom)?.synced.clone()?;
+        self.tree.set_synced(heirloom, None);
+        self.tree.set_synced(
+            id,
+            Some(Synced {
+                body_clock,
+                place_clock,
+                ..synced
+            }),
+        );
+        self.keep(heirloom);
+        self.keep(id);
+        Some(Verdict::Again)
+    }
+
+    fn plan_move(&mut self, id: NodeId, synced: Synced, parent: NodeId, name: Name) -> Verdict {
+        let to = match self.clear_way(id, parent, &name) {
+            Ok(to) => to,
+            Err(verdict) => return verdict,
+        };
+        if let Some(busy) = self.work.busy_below(id) {
+            return self.wait(id, busy);
+        }
+        let place_clock = self.tree.node(id).map(|n| n.record.place.clock.clone());
+        let next = Synced {
+            parent,
+            name: name.clone(),
+            place_clock: place_clock.unwrap_or_default(),
+            ..synced.clone()
+        };
+        if synced.parent == PARKED {
+            let act = Act::Unpark { to };
+            return self.order(id, act, vec![(parent, name)], After::Become(Box::new(next)));
+        }
+        let Some(from) = self.tree.path(id) else {
+            return self.pause(id, CHANGED_PAUSE);
+        };
+        let act = Act::Move {
+            from,
+            to,
+            expect: synced.print,
+        };
+        let keys = vec![(synced.parent, synced.name), (parent, name)];
+        self.order(id, act, keys, After::Become(Box::new(next)))
+    }
+
+    fn plan_content(&mut self, id: NodeId, synced: Synced) -> Verdict {
+        let Some(node) = self.tree.node(id) else {
+            return Verdict::Done;
+        };
+        let value = match &node.record.body.value {
+            // A deleted directory that stays because of what lives in it keeps what it has.
+            Value::Gone { was, .. } if node.record.class == Class::Leaf => (**was).clone(),
+            Value::Gone { .. } => return Verdict::Done,
+            value => value.clone(),
+        };
+        if value == synced.value {
+            return Verdict::Done;
+        }
+        let body_clock = node.record.body.clock.clone();
+        let Some(at) = self.tree.path(id) else {
+            return self.pause(id, CHANGED_PAUSE);
+        };
+        let moving = self.tree.above(id).find(|dir| self.work.is_moving(*dir));
+        if let Some(moving) = moving {
+            return self.wait(id, moving);
+        }
+        let keys = vec![(synced.parent, synced.name.clone())];
+        let expect = synced.print;
+        let same_content = value.same_content(&synced.value);
+        if !same_content && let Some(other) = self.needs_content_of(id, &synced) {
+            return self.wait(id, other);
+        }
+        let act = match value.clone() {
+            Value::Dir(meta) | Value::File { meta, .. } if same_content => {
+                Act::SetMeta { at, meta, expect }
+            }
+            Value::Link { mtime, .. } if same_content => {
+                let meta = ahoy_wire::sync::Meta {
+                    mode: expect.mode,
+                    mtime,
+                };
+                Act::SetMeta { at, meta, expect }
+            }
+            Value::Link { mtime, target } => Act::MakeLink {
+                at,
+                target,
+                mtime,
+                over: Some(expect),
+            },
+            Value::File { meta, size, hash } => match self.source(id, hash, size) {
+                Ok(source) => Act::Write {
+                    at,
+                    meta,
+                    size,
+                    hash,
+                    over: Some(expect),
+                    source,
+                },
+                Err(verdict) => return verdict,
+            },
+            Value::Dir(_) | Value::Gone { .. } => return Verdict::Done,
+        };
+        let next = Synced {
+            value,
+            body_clock,
+            ..synced
+        };
+        self.order(id, act, keys, After::Become(Box::new(next)))
+    }
+
+    /// Somebody still has to copy the content that `id` is about to lose, and has it from nowhere
+    /// else on this disk.
+    fn needs_content_of(&self, id: NodeId, synced: &Synced) -> Option<NodeId> {
+        let (hash, _) = synced.value.content()?;
+        let stays = |other: NodeId| {
+            let wanted = self.tree.goal_value(other).and_then(Value::content);
+            wanted.is_some_and(|(wanted, _)| wanted == hash)
+        };
+        if self
+            .tree
+            .holders(hash)
+            .any(|other| other != id && stays(other))
+        {
+            return None;
+        }
+        self.work.cravers(hash).find(|other| *other != id)
+    }
+
+    /// Where to get a content: what came along, what is on this disk, what a peer has.
+    fn source(&mut self, id: NodeId, hash: Hash, size: u64) -> Result<Source, Verdict> {
+        if size == 0 {
+            return Ok(Source::Here(Arc::from(&b""[..])));
+        }
+        let local = self.tree.holders(hash).find(|other| *other != id);
+        if let Some(other) = local {
+            if self.work.is_busy(other) {
+                return Err(self.wait(id, other));
+            }
+            let path = self.tree.path(other);
+            let print = self
+                .tree
+                .node(other)
+                .and_then(|n| n.synced.as_ref())
+                .map(|s| s.print);
+            if let (Some(from), Some(expect), false) = (path, print, self.work.is_local_bad(id)) {
+                return Ok(Source::Local { from, expect });
+            }
+        }
+        if let Some(bytes) = self.work.take_content(id, hash) {
+            return Ok(Source::Here(bytes));
+        }
+        if !self.work.may_fetch() {
+            self.work.wait_for_fetch(id);
+            return Err(Verdict::Pending);
+        }
+        let links: Vec<LinkId> = self.gossip.open_links().collect();
+        match self.work.pick_link(id, &links) {
+            Some(link) => {
+                let basis = self.tree.path(id);
+                Ok(Source::Peer { link, basis })
+            }
+            None => {
+                self.work.wait_for_source(id);
+                Err(Verdict::Pending)
+            }
+        }
+    }
+
+    fn order(&mut self, id: NodeId, act: Act, keys: Vec<(NodeId, Name)>, after: After) -> Verdict {
+        let mut above: BTreeSet<NodeId> = BTreeSet::new();
+        for (dir, _) in &keys {
+            above.insert(*dir);
+            above.extend(self.tree.above(*dir));
+        }
+        let job = self.work.begin(id, keys, &act, above, after);
+        self.out
+            .push(super::Effect::Do(Step { job, node: id, act }));
+        Verdict::Pending
+    }
+
+    /// A reader's own bytes move out of the way of a node, or of one that is to come.
+    pub(super) fn work_aside(&mut self, id: Option<NodeId>, dir: NodeId, name: Name, act: Act) {
+        let node = id.unwrap_or_else(|| NodeId::created(dir, &name, Class::Leaf, None));
+        if !self.work.is_busy(node) {
+            self.order(node, act, vec![(dir, name)], After::Vanish);
+        }
+    }
+
+    /// `id` can only go on when something happens to `on`. If that waits for `id` in turn, one of
+    /// the circle is parked.
+    fn wait(&mut self, id: NodeId, on: NodeId) -> Verdict {
+        if let Some(circle) = self.work.circle(id, on) {
+            let can_park = |id: &NodeId| {
+                let node = self.tree.node(*id)?;
+                let synced = node.synced.as_ref()?;
+                let goal = self.tree.goal(*id);
+                let elsewhere = matches!(&goal, Goal::At(parent, name)
+                    if (*parent, name) != (synced.parent, &synced.name));
+                (elsewhere && synced.parent != PARKED && !self.work.is_busy(*id)).then_some(*id)
+            };
+            let Some(victim) = circle.iter().find_map(can_park) else {
+                return self.pause(id, CHANGED_PAUSE);
+            };
+            if victim != id {
+                self.work.wait(id, on);
+            }
+            return self.park(victim);
+        }
+        self.work.wait(id, on);
+        Verdict::Pending
+    }
+
+    fn park(&mut self, id: NodeId) -> Verdict {
+        if let Some(busy) = self.work.busy_below(id) {
+            self.work.wait(id, busy);
+            return Verdict::Pending;
+        }
+        let synced = self.tree.node(id).and_then(|n| n.synced.clone());
+        let (Some(synced), Some(at)) = (synced, self.tree.path(id)) else {
+            return self.pause(id, CHANGED_PAUSE);
+        };
+        let act = Act::Park {
+            at,
+            expect: synced.print,
+        };
+        let keys = vec![(synced.parent, synced.name.clone())];
+        self.order(id, act, keys, After::Become(Box::new(parked(id, synced))))
+    }
+
+    fn pause(&mut self, id: NodeId, at_least: Duration) -> Verdict {
+        let pause = self
+            .work
+            .next_pause(id, CHANGED_PAUSE, PAUSE_MAX)
+            .max(at_least);
+        self.work.later(id, self.now + pause);
+        Verdict::Pending
+    }
+
+    /// What became of a step.
+    pub(super) fn finished(&mut self, outcome: super::Outcome) {
+        let Some(job) = self.work.end(outcome.job) else {
+            return;
+        };
+        let id = job.node;
+        let first_trusted = self.next_ask();
+        for (dir, name) in &job.keys {
+            self.local.touch(*dir, name.clone(), first_trusted);
+        }
+        match outcome.result {
+            Ok(print) => self.done(&job, print),
+            Err(trouble) => self.failed(&job, trouble),
+        }
+        let sightings = job.sightings;
+        let now = self.tree.node(id).and_then(|n| n.synced.as_ref());
+        let expected = |(dir, name): &(NodeId, Name), print: &Option<Print>| match (
+            print,
+            now.filter(|now| now.parent == *dir && now.name == *name),
+        ) {
+            (Some(print), Some(now)) => now.print.same(print),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !sightings.iter().all(|(key, print)| expected(key, print)) {
+            for ((dir, name), _) in sightings {
+                if let Some(dir) = self.dir_path(dir) {
+                    self.look(Look::At(dir, name));
+                }
+            }
+        }
+        self.touch(id);
+        self.wake(id);
+        if job.fetched.is_some()
+            && let Some(next) = self.work.take_unfetched()
+        {
+            self.touch(next);
+        }
+    }
+
+    fn done(&mut self, job: &super::work::Job, print: Option<Print>) {
+        let id = job.node;
+        self.work.forget_pauses(id);
+        match (&job.after, print) {
+            (After::Become(synced), Some(print)) => {
+                let synced = Synced {
+                    print,
+                    ..(**synced).clone()
+                };
+                self.tree.set_synced(id, Some(synced));
+                if job.visible
+                    && let Some(path) = self.tree.path(id)
+                {
+                    self.tell(Notice::Brought {
+                        path,
+                        removed: false,
+                    });
+                }
+            }
+            (After::Vanish, _) => {
+                let path = self.tree.path(id);
+                self.tree.set_synced(id, None);
+                if let (Some(path), true) = (path, job.visible) {
+                    self.tell(Notice::Brought {
+                        path,
+                        removed: true,
+                    });
+                }
+            }
+            (After::Become(_), None) => self.look_again(job),
+        }
+        self.keep(id);
+    }
+
+    fn look_again(&mut self, job: &super::work::Job) {
+        for (dir, name) in &job.keys {
+            if let Some(path) = self.dir_path(*dir) {
+                self.look(Look::At(path, name.clone()));
+            }
+        }
+        if job.removes_dir
+            && let Some(path) = self.tree.path(job.node)
+        {
+            self.look(Look::Below(path));
+        }
+    }
+
+    fn failed(&mut self, job: &super::work::Job, trouble: super::Trouble) {
+        use super::Trouble;
+        let id = job.node;
+        let path = self.tree.path(id).or_else(|| {
+            let (dir, name) = job.keys.last()?;
+            self.dir_path(*dir)?.join(name)
+        });
+        let tell = |engine: &mut Self, reason: String| {
+            if let Some(path) = path.clone() {
+                engine.tell(Notice::Trouble { path, reason });
+            }
+        };
+        match trouble {
+            Trouble::Changed => {
+                self.work.local_is_bad(job);
+                self.look_again(job);
+                self.pause(id, CHANGED_PAUSE);
+                if self.work.pauses(id) == 8 {
+                    tell(self, "it keeps changing, is in use, or is not empty".into());
+                }
+            }
+            Trouble::NoSource => self.work.refused(id, job.fetched),
+            Trouble::Corrupt => {
+                self.work.local_is_bad(job);
+                self.work.refused(id, job.fetched);
+                tell(
+                    self,
+                    "what arrived is not what was announced; trying elsewhere".into(),
+                );
+            }
+            Trouble::Full => {
+                tell(self, "the disk is full; trying again in a while".into());
+                self.pause(id, Duration::from_secs(10));
+            }
+            Trouble::Refused(reason) => {
+                tell(self, reason);
+                self.pause(id, Duration::from_secs(30));
+            }
+        }
+    }
+}
+
+/// A node in the parking place.
+pub(super) fn parked(id: NodeId, synced: Synced) -> Synced {
+    Synced {
+        parent: PARKED,
+        name: super::work::orphan_name(id),
+        ..synced
+    }
+}
