@@ -5,7 +5,7 @@ mod properties;
 
 use std::net::SocketAddr;
 
-use ahoy_wire::hello::{HelloId, Fault, IdShape, Part, Reply, Request};
+use ahoy_wire::hello::{Fault, HelloId, IdShape, Part, Reply, Request};
 use proptest::prelude::*;
 
 fn id(text: &str) -> HelloId {

@@ -424,7 +424,8 @@ mod tests {
             name,
             value,
             print,
-            body_clock: clock,
+            body_clock: clock.clone(),
+            place_clock: clock,
         };
         Row::Node {
             number,
@@ -439,6 +440,7 @@ mod tests {
                 .then_some(WriteSignature([1; 32], [2; 32])),
             sequence,
             synced: Some(Box::new(synced)),
+            owes: Vec::new(),
         }
     }
 

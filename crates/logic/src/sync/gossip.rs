@@ -86,7 +86,6 @@ impl Gossip {
         self.links.keys().copied()
     }
 
-
     pub(super) fn progress(&self, log: &BTreeMap<u64, NodeId>) -> Vec<LinkProgress> {
         let behind = |link: &Link| {
             let sent = link.cursor.unwrap_or(0);

@@ -600,7 +600,13 @@ impl Engine {
                 self.look_again(job);
                 self.pause(id, CHANGED_PAUSE);
                 if self.work.pauses(id) == 8 {
-                    tell(self, "it keeps changing, is in use, or is not empty".into());
+                    tell(self, "it keeps changing, or is not empty".into());
+                }
+            }
+            Trouble::InUse => {
+                self.pause(id, CHANGED_PAUSE);
+                if self.work.pauses(id) == 8 {
+                    tell(self, "a program has it open for writing".into());
                 }
             }
             Trouble::NoSource => self.work.refused(id, job.fetched),
