@@ -1,3 +1,5 @@
 //! The real world: sockets, files, the index, and the loops that drive the logic.
 
+pub mod discovery;
 pub mod sync;
+pub mod tracker;
