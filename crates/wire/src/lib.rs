@@ -4,9 +4,11 @@
 pub mod bounded;
 pub mod discovery;
 pub mod echo;
+pub mod enroll;
 pub mod hello;
 pub mod peer;
 pub mod pickle;
+pub mod printable;
 pub mod sync;
 pub mod ticket;
 pub mod tracker;

@@ -80,12 +80,6 @@ impl Decoder {
         }
     }
 
-    /// Whether bytes of an unfinished pickle have been consumed.
-    #[must_use]
-    pub fn is_midway(&self) -> bool {
-        self.used > 0
-    }
-
     /// One instruction: how long it was, and the value if it was STOP.
     fn step(&mut self, input: &[u8]) -> Result<(usize, Option<Value>), DecodeError> {
         let (end, over) = match self.frame_end {
@@ -256,6 +250,39 @@ impl Decoder {
             }
         };
         Ok(self.stack.split_off(height))
+    }
+}
+
+/// Puts the values of a stream together from the pieces in which it arrives.
+///
+/// It keeps less than [`PICKLE_LEN_MAX`] bytes from one call of [`pop`](Self::pop) to the next;
+/// ask until it has no more before pushing again.
+#[derive(Debug, Default)]
+pub struct Unpickler {
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+impl Unpickler {
+    /// Takes the next bytes of the stream.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next value, if it has arrived completely.
+    ///
+    /// # Errors
+    /// [`Invalid`]; then the stream is of no further use.
+    pub fn pop(&mut self) -> Result<Option<Value>, Invalid> {
+        let Advance { consumed, value } = self.decoder.advance(&self.buffer)?;
+        self.buffer.drain(..consumed);
+        Ok(value)
+    }
+
+    /// Whether the stream would end in the middle of a value if it ended here.
+    #[must_use]
+    pub fn is_midway(&self) -> bool {
+        self.decoder.used > 0 || !self.buffer.is_empty()
     }
 }
 

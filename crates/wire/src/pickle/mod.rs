@@ -29,7 +29,7 @@ mod opcode;
 mod repr;
 mod text;
 
-pub use decode::{Advance, Decoder, decode};
+pub use decode::{Advance, Decoder, Unpickler, decode};
 pub use encode::encode;
 
 /// The longest pickle that is read or written, in bytes, from its first instruction through STOP.
