@@ -3,6 +3,7 @@
 
 pub mod backoff;
 pub mod echo;
+pub mod enroll;
 pub mod expiring;
 pub mod hello;
 pub mod machine;
