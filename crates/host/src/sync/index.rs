@@ -540,7 +540,8 @@ mod tests {
             .windows(12)
             .rposition(|w| w.starts_with(b"file-3"))
             .expect("a row");
-        let damages: [&dyn Fn(&mut Vec<u8>); 4] = [
+        type Damage<'a> = &'a dyn Fn(&mut Vec<u8>);
+        let damages: [Damage<'_>; 4] = [
             &|bytes| bytes[needle + 5] ^= 1,
             &|bytes| bytes[0] ^= 1,
             &|bytes| bytes.truncate(bytes.len() / 2),

@@ -1,3 +1,7 @@
 //! Folder sync in the real world: what surrounds the engine on a user's machine.
 
+pub mod exact;
+pub mod home;
 pub mod index;
+pub mod share;
+pub mod status;

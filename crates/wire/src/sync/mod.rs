@@ -21,7 +21,7 @@ pub use intake::Intake;
 pub use message::{
     CHUNKS_MAX, Chunk, Hello, INLINE_BYTES_MAX, ITEMS_MAX, Item, Message, Records, Refusal, Wanted,
 };
-pub use name::{BadName, Name, PATH_BYTES_MAX, RelPath, STATE_DIR};
+pub use name::{BadName, Name, PATH_BYTES_MAX, RelPath, STATE_DIR, escape_for_people};
 pub use record::{
     Body, Class, Hash, Label, Meta, Mtime, NodeId, Place, Record, Target, Value, WriteSignature,
 };

@@ -152,8 +152,8 @@ impl fmt::Debug for RelPath {
     }
 }
 
-/// Printable text for a terminal or a page: nothing in a file name may move a cursor.
-fn escape_for_people(bytes: &[u8]) -> String {
+/// Printable text for a terminal or a page: nothing in a name may move a cursor or reorder a line.
+pub fn escape_for_people(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
