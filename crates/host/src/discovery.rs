@@ -128,6 +128,10 @@ fn run(config: &DiscoveryConfig, mut on_event: OnDiscovery, stop: &AtomicBool) {
             return;
         }
     };
+    if let Some(reason) = missing_interfaces(config.interfaces) {
+        watch.trouble_reported = true;
+        on_event(DiscoveryEvent::Unavailable { reason });
+    }
     while !stop.load(Ordering::Relaxed) {
         if let Some(reason) = watch.trouble() {
             on_event(DiscoveryEvent::Unavailable { reason });
@@ -252,6 +256,23 @@ fn shut_down(daemon: &ServiceDaemon) {
         }
         Err(error) => tracing::debug!(%error, "multicast DNS is already down"),
     }
+}
+
+/// The daemon says nothing when there is no interface to speak on, and takes up any that comes later.
+fn missing_interfaces(wanted: Interfaces) -> Option<String> {
+    let interfaces = match if_addrs::get_if_addrs() {
+        Ok(interfaces) => interfaces,
+        Err(error) => return Some(format!("cannot list the network interfaces: {error}")),
+    };
+    let mut up = interfaces.iter().filter(|interface| interface.is_oper_up());
+    let found = match wanted {
+        Interfaces::All => up.any(|interface| !interface.is_loopback()),
+        Interfaces::Loopback => up.any(if_addrs::Interface::is_loopback),
+    };
+    (!found).then(|| match wanted {
+        Interfaces::All => "no network interface is up; only this machine is searched".to_owned(),
+        Interfaces::Loopback => "the loopback interface is down".to_owned(),
+    })
 }
 
 /// What we announce: a beacon, and the machine's addresses as they come and go.

@@ -18,14 +18,14 @@ pub use announcer::{
     Announcer, AnnouncerOptions, AnnouncerReason, AnnouncerStatus, DownReason, Effect, Event,
     Input, Outbox, Signer, Start,
 };
-pub use server::{Note, Reason, Tracker};
+pub use server::Tracker;
 pub use view::{HIGHEST_KNOWN_MAX, PeerSighting};
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use ahoy_wire::peer::PeerId;
-use ahoy_wire::tracker::{Invalid, Signature};
+use ahoy_wire::tracker::{Invalid, PeerAddress, Refusal, ShareId, Signature};
 
 /// Answers whether `signature` is this peer's Ed25519 signature over `bytes`.
 pub type Verifier = fn(peer: &PeerId, bytes: &[u8], signature: &Signature) -> bool;
@@ -146,6 +146,58 @@ pub enum LeftCause {
     Silent,
     /// It had to make room for others.
     Crowded,
+}
+
+/// What an observer of the tracker would want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// A peer is listed in a share.
+    Joined {
+        /// In which.
+        share: ShareId,
+        /// Which.
+        peer: PeerId,
+        /// Where its connection comes from.
+        seen: PeerAddress,
+        /// How many addresses it announced.
+        addresses: usize,
+    },
+    /// A peer is no longer listed in a share.
+    Left {
+        /// In which.
+        share: ShareId,
+        /// Which.
+        peer: PeerId,
+        /// Why.
+        cause: LeftCause,
+    },
+    /// An announcement was refused, and the peer was told why.
+    Refused {
+        /// In which share.
+        share: ShareId,
+        /// Which peer.
+        peer: PeerId,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A connection was closed without a word.
+    Dropped {
+        /// The other end.
+        from: SocketAddr,
+        /// What it did.
+        fault: Fault,
+    },
+}
+
+/// Why the tracker wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// A connection will have been silent for too long.
+    SilentConnection,
+    /// An announcement ends.
+    SilentPeer,
+    /// Gathered news are to be told.
+    News,
 }
 
 /// A tracker in numbers: what `status`, metrics and tests read.

@@ -4,16 +4,17 @@
 //! and moves at once, of mere news about what a peer holds in batches. Deadlines are exact, and
 //! whatever is due is swept before an input is looked at, so a late wake-up is never visible.
 
+mod announce;
+mod tell;
+
 use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ahoy_wire::bounded::Bounded;
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::tracker::{
-    Challenge, ENTRIES_PER_FRAME_MAX, GONE_PER_FRAME_MAX, PEER_FRAME_BYTES_MAX, PROLOGUE,
-    PROLOGUE_BYTES, PeerAddress, PeerMessage, Prologue, Refusal, ShareId, SignedAnnouncement,
-    TrackerMessage, Undecodable, VERSION, read_prologue,
+    Challenge, PEER_FRAME_BYTES_MAX, PROLOGUE, PROLOGUE_BYTES, PeerAddress, PeerMessage, Prologue,
+    ShareId, TrackerMessage, Undecodable, VERSION, read_prologue,
 };
 
 use crate::expiring::ExpiringMap;
@@ -21,8 +22,9 @@ use crate::machine::{ConnectionId, Input, Machine, Outbox};
 use crate::moment::{Deadline, Moment};
 
 use super::budget::Budget;
-use super::registry::{Held, Key, Put, Registry};
-use super::{Fault, LeftCause, Limits, Options, Snapshot, Source, Verifier};
+use super::registry::{Key, Registry};
+use super::{Fault, LeftCause, Limits, Note, Options, Reason, Snapshot, Source, Verifier};
+use tell::{left, send, tell_gone};
 
 /// A connection that has not said what it speaks by then is closed.
 pub(super) const GREETING_LIMIT: Duration = Duration::from_secs(10);
@@ -54,58 +56,6 @@ struct Connection {
     partial: Vec<u8>,
     budget: Budget,
     announced: BTreeSet<Key>,
-}
-
-/// What an observer of the tracker would want to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// A peer is listed in a share.
-    Joined {
-        /// In which.
-        share: ShareId,
-        /// Which.
-        peer: PeerId,
-        /// Where its connection comes from.
-        seen: PeerAddress,
-        /// How many addresses it announced.
-        addresses: usize,
-    },
-    /// A peer is no longer listed in a share.
-    Left {
-        /// In which.
-        share: ShareId,
-        /// Which.
-        peer: PeerId,
-        /// Why.
-        cause: LeftCause,
-    },
-    /// An announcement was refused, and the peer was told why.
-    Refused {
-        /// In which share.
-        share: ShareId,
-        /// Which peer.
-        peer: PeerId,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// A connection was closed without a word.
-    Dropped {
-        /// The other end.
-        from: SocketAddr,
-        /// What it did.
-        fault: Fault,
-    },
-}
-
-/// Why the tracker wants to be woken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// A connection will have been silent for too long.
-    SilentConnection,
-    /// An announcement ends.
-    SilentPeer,
-    /// Gathered news are to be told.
-    News,
 }
 
 impl Machine for Tracker {
@@ -365,236 +315,6 @@ impl Tracker {
         }
     }
 
-    fn announce(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        signed: SignedAnnouncement,
-        outbox: &mut Outbox<Note>,
-    ) -> Result<(), Fault> {
-        let Some(connection) = self.connections.get(&id, now) else {
-            return Ok(());
-        };
-        if signed.unverified().challenge != connection.challenge {
-            return Err(Fault::Replayed);
-        }
-        let announcement = signed.verify(self.verifier).map_err(|_| Fault::Forged)?;
-        let held = Held {
-            announcement,
-            seen: connection.seen,
-            source: Source::of(connection.peer),
-            connection: id,
-        };
-        let (share, peer) = held.key();
-        let sequence = held.announcement.sequence;
-        match self.keep(now, held, outbox) {
-            Ok(Kept { subscribed }) => {
-                self.totals.announced_total += 1;
-                send(outbox, id, &TrackerMessage::Announced { share, sequence });
-                if subscribed {
-                    return self.send_list(now, id, share, outbox);
-                }
-            }
-            Err(refusal) => {
-                self.totals.refused_total += 1;
-                outbox.note(Note::Refused {
-                    share,
-                    peer,
-                    refusal: refusal.clone(),
-                });
-                send(outbox, id, &TrackerMessage::Refused { share, refusal });
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps an announcement if it may be kept, and tells the others in its share.
-    fn keep(
-        &mut self,
-        now: Moment,
-        held: Held,
-        outbox: &mut Outbox<Note>,
-    ) -> Result<Kept, Refusal> {
-        let key = held.key();
-        let id = held.connection;
-        let connection = self
-            .connections
-            .get(&id, now)
-            .ok_or(Refusal::ConnectionFull)?;
-        let subscribed = !connection
-            .announced
-            .iter()
-            .any(|(share, _)| *share == key.0);
-        let announcements = connection.announced.len();
-        if let Some(current) = self.registry.get(&key, now) {
-            if current.announcement == held.announcement {
-                return Ok(Kept { subscribed: false });
-            }
-            if held.announcement.sequence <= current.announcement.sequence {
-                return Err(Refusal::Stale(Box::new(
-                    current.announcement.signed().clone(),
-                )));
-            }
-        }
-        let is_new_here = !connection.announced.contains(&key);
-        if is_new_here && announcements >= self.options.limits.announcements_per_connection_max {
-            return Err(Refusal::ConnectionFull);
-        }
-        let lifetime = held.announcement.ttl.duration().min(self.options.timeout);
-        let joined = Note::Joined {
-            share: key.0,
-            peer: key.1,
-            seen: held.seen,
-            addresses: held.announcement.addresses.len(),
-        };
-        let place = (held.seen, held.announcement.addresses.clone());
-        let moved = match self.registry.put(held, now + lifetime)? {
-            Put::New { evicted } => {
-                if let Some(evicted) = evicted {
-                    self.evict(now, &evicted, outbox);
-                }
-                outbox.note(joined);
-                true
-            }
-            Put::Replaced(former) => {
-                if former.connection != id {
-                    self.detach(&former, now);
-                }
-                (former.seen, former.announcement.addresses.clone()) != place
-            }
-        };
-        if let Some(connection) = self.connections.get_mut(&id, now) {
-            connection.announced.insert(key);
-        }
-        self.spread(now, key, moved, id, outbox);
-        Ok(Kept { subscribed })
-    }
-
-    /// Tells the others of a share about a peer that is new or has moved, at once; or notes that
-    /// there is news about it.
-    fn spread(
-        &mut self,
-        now: Moment,
-        key: Key,
-        at_once: bool,
-        except: ConnectionId,
-        outbox: &mut Outbox<Note>,
-    ) {
-        let (share, peer) = key;
-        if at_once {
-            let mut listeners = self.registry.connections(share, now);
-            listeners.remove(&except);
-            let entries = self.registry.get(&key, now).map(Held::entry);
-            let entries = Bounded::truncated(entries);
-            send_all(
-                outbox,
-                &listeners,
-                &TrackerMessage::Changed { share, entries },
-            );
-        } else if let Some(peers) = self.news.get_mut(&share, now) {
-            peers.insert(peer);
-        } else {
-            let kept = self
-                .news
-                .insert(share, BTreeSet::from([peer]), now + NEWS_INTERVAL);
-            debug_assert!(kept.is_ok(), "there are no more shares than announcements");
-        }
-    }
-
-    fn leave(&mut self, now: Moment, id: ConnectionId, share: ShareId, outbox: &mut Outbox<Note>) {
-        let Some(connection) = self.connections.get_mut(&id, now) else {
-            return;
-        };
-        let (leaving, staying) = std::mem::take(&mut connection.announced)
-            .into_iter()
-            .partition(|key| key.0 == share);
-        connection.announced = staying;
-        self.take_out(now, leaving, LeftCause::Said, outbox);
-    }
-
-    fn send_list(
-        &mut self,
-        now: Moment,
-        id: ConnectionId,
-        share: ShareId,
-        outbox: &mut Outbox<Note>,
-    ) -> Result<(), Fault> {
-        let mut entries = self
-            .registry
-            .of_share(share, now)
-            .map(Held::entry)
-            .peekable();
-        let mut bytes = Vec::new();
-        let mut frames = 0;
-        loop {
-            let part = Bounded::truncated(entries.by_ref().take(ENTRIES_PER_FRAME_MAX));
-            let last = entries.peek().is_none();
-            TrackerMessage::Peers {
-                share,
-                last,
-                entries: part,
-            }
-            .encode(&mut bytes);
-            frames += 1;
-            if last {
-                break;
-            }
-        }
-        drop(entries);
-        let Some(connection) = self.connections.get_mut(&id, now) else {
-            return Ok(());
-        };
-        if !connection.budget.pay(now, frames) {
-            return Err(Fault::TooFast);
-        }
-        outbox.send(id, bytes);
-        Ok(())
-    }
-
-    fn tell_news(
-        &self,
-        now: Moment,
-        share: ShareId,
-        peers: &BTreeSet<PeerId>,
-        outbox: &mut Outbox<Note>,
-    ) {
-        let listeners = self.registry.connections(share, now);
-        let held = peers
-            .iter()
-            .filter_map(|peer| self.registry.get(&(share, *peer), now));
-        let mut entries = held.map(Held::entry).peekable();
-        while entries.peek().is_some() {
-            let entries = Bounded::truncated(entries.by_ref().take(ENTRIES_PER_FRAME_MAX));
-            send_all(
-                outbox,
-                &listeners,
-                &TrackerMessage::Changed { share, entries },
-            );
-        }
-    }
-
-    /// Tells a connection that its announcement had to make room.
-    fn evict(&mut self, now: Moment, held: &Held, outbox: &mut Outbox<Note>) {
-        let share = held.announcement.share;
-        self.detach(held, now);
-        let refusal = Refusal::Crowded;
-        send(
-            outbox,
-            held.connection,
-            &TrackerMessage::Refused { share, refusal },
-        );
-        outbox.note(left(held, LeftCause::Crowded));
-        let listeners = self.registry.connections(share, now);
-        tell_gone(share, &[held.announcement.peer], &listeners, outbox);
-    }
-
-    /// An announcement is no longer this connection's.
-    fn detach(&mut self, held: &Held, now: Moment) {
-        if let Some(connection) = self.connections.get_mut(&held.connection, now) {
-            connection.announced.remove(&held.key());
-        }
-    }
-
     fn drop_faulty(
         &mut self,
         now: Moment,
@@ -662,72 +382,5 @@ impl Tracker {
             }
         }
         self.take_out(now, connection.announced, cause, outbox);
-    }
-
-    fn take_out(
-        &mut self,
-        now: Moment,
-        keys: BTreeSet<Key>,
-        cause: LeftCause,
-        outbox: &mut Outbox<Note>,
-    ) {
-        let mut gone: BTreeMap<ShareId, Vec<PeerId>> = BTreeMap::new();
-        for key in keys {
-            if let Some(held) = self.registry.take(&key) {
-                outbox.note(left(&held, cause));
-                gone.entry(key.0).or_default().push(key.1);
-            }
-        }
-        for (share, peers) in gone {
-            let listeners = self.registry.connections(share, now);
-            tell_gone(share, &peers, &listeners, outbox);
-        }
-    }
-}
-
-/// An announcement that is kept now.
-struct Kept {
-    /// It is the connection's first in its share: the list is to follow.
-    subscribed: bool,
-}
-
-fn tell_gone(
-    share: ShareId,
-    peers: &[PeerId],
-    listeners: &BTreeSet<ConnectionId>,
-    outbox: &mut Outbox<Note>,
-) {
-    for part in peers.chunks(GONE_PER_FRAME_MAX) {
-        let peers = Bounded::truncated(part.iter().copied());
-        send_all(outbox, listeners, &TrackerMessage::Gone { share, peers });
-    }
-}
-
-fn left(held: &Held, cause: LeftCause) -> Note {
-    Note::Left {
-        share: held.announcement.share,
-        peer: held.announcement.peer,
-        cause,
-    }
-}
-
-fn send(outbox: &mut Outbox<Note>, id: ConnectionId, message: &TrackerMessage) {
-    let mut bytes = Vec::new();
-    message.encode(&mut bytes);
-    outbox.send(id, bytes);
-}
-
-fn send_all(
-    outbox: &mut Outbox<Note>,
-    listeners: &BTreeSet<ConnectionId>,
-    message: &TrackerMessage,
-) {
-    if listeners.is_empty() {
-        return;
-    }
-    let mut bytes = Vec::new();
-    message.encode(&mut bytes);
-    for id in listeners {
-        outbox.send(*id, bytes.clone());
     }
 }
