@@ -18,6 +18,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Check(cmd::check::Args),
+    Web(cmd::web::Args),
 }
 
 /// Exit codes: 0 fine, 1 the answer is no, 2 misuse (clap's own, and `Misuse`), 3 broke.
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome: anyhow::Result<ExitCode> = match cli.verb {
         Verb::Check(args) => cmd::check::run(args),
+        Verb::Web(args) => cmd::web::run(args),
     };
     match outcome {
         Ok(code) => code,

@@ -3,3 +3,4 @@
 pub mod discovery;
 pub mod sync;
 pub mod tracker;
+pub mod web;

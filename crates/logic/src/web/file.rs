@@ -138,6 +138,15 @@ pub enum Choice {
 }
 
 impl Resource {
+    /// A file and what lies beside it. A coded form older than the file is left over from an
+    /// earlier version, and is left alone (web-50).
+    pub fn new(plain: Representation, mut coded: [Option<Representation>; 3]) -> Self {
+        for form in &mut coded {
+            form.take_if(|form| form.modified < plain.modified);
+        }
+        Self { plain, coded }
+    }
+
     /// Whether the answer depends on `Accept-Encoding` at all.
     pub(super) fn varies(&self) -> bool {
         self.coded.iter().any(Option::is_some)
@@ -285,6 +294,22 @@ mod tests {
             assert_eq!(gzip_only.choose(&accept).0, want_gzip_only, "{field:?}");
         }
         assert!(gzip_only.varies());
+    }
+
+    #[test]
+    fn a_coded_form_older_than_the_file_is_not_served() {
+        let older = Stat {
+            modified: Stamp {
+                secs: 784_111_776,
+                nanos: 9,
+            },
+            ..stat(784_111_777)
+        };
+        let old = Representation::new(&older, "text/plain", Some(Coding::Br), 784_200_000);
+        let same = form(Some(Coding::Gzip));
+        let resource = Resource::new(form(None), [Some(old), None, Some(same)]);
+        let accept = AcceptEncoding::parse(std::iter::once(b"br, gzip".as_slice()));
+        assert_eq!(resource.choose(&accept).0, Choice::Coded(Coding::Gzip));
     }
 
     #[test]
