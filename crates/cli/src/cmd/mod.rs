@@ -1,6 +1,13 @@
 //! One file per verb: each parses its own arguments, runs, and prints.
 
 pub mod check;
+pub mod join;
+pub mod ls;
+pub mod peers;
+pub mod share;
+pub mod status;
+pub mod sync;
+pub mod ticket;
 pub mod web;
 
 use std::fmt;

@@ -157,7 +157,11 @@ impl HomeError {
                  {}/.ahoy",
                 root.display()
             ),
-            Self::Busy { .. } => "see `ahoy status`; stop the other one first".into(),
+            Self::Busy { root, .. } => format!(
+                "`ahoy status` shows it, `ahoy ticket {}` prints its ticket; stop it first to \
+                 start it anew",
+                root.display()
+            ),
             Self::Nested { .. } => "sync one of them at a time, or choose another folder".into(),
         }
     }

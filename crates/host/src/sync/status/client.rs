@@ -71,9 +71,13 @@ pub fn running(home: &Home) -> Result<Vec<Running>, HomeError> {
     for path in home.sockets()? {
         let answer = match ask(&path, &Request::Status) {
             Ok(Reply::Status { share }) => Ok(*share),
-            Ok(Reply::Ls { .. } | Reply::NoSuchPath | Reply::Stopping | Reply::Refused { .. }) => {
-                Err(ControlError::Strange(path.clone()))
-            }
+            Ok(
+                Reply::Ls { .. }
+                | Reply::NoSuchPath
+                | Reply::Ticket { .. }
+                | Reply::Stopping
+                | Reply::Refused { .. },
+            ) => Err(ControlError::Strange(path.clone())),
             Err(ControlError::Nobody(_)) => {
                 let _ = std::fs::remove_file(&path);
                 continue;
@@ -162,6 +166,10 @@ mod tests {
                 .then(|| names.take(page.limit).map(entry).collect())
         }
 
+        fn ticket(&self, read_only: bool) -> String {
+            format!("ahoy1{read_only}")
+        }
+
         fn stop(&self) {
             self.stopped.store(true, Ordering::Relaxed);
         }
@@ -188,6 +196,13 @@ mod tests {
             reply,
             Reply::Status {
                 share: Box::new(desk.snapshot())
+            }
+        );
+        let reply = ask(&path, &Request::Ticket { read_only: true }).expect("an answer");
+        assert_eq!(
+            reply,
+            Reply::Ticket {
+                ticket: "ahoy1true".into()
             }
         );
         assert!(!desk.stopped.load(Ordering::Relaxed));

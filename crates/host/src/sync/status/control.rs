@@ -52,6 +52,11 @@ pub enum Request {
         /// How many, at most [`LIST_MAX`].
         limit: usize,
     },
+    /// A ticket, please.
+    Ticket {
+        /// One that grants reading alone.
+        read_only: bool,
+    },
     /// Stop, please.
     Stop,
 }
@@ -72,6 +77,11 @@ pub enum Reply {
     },
     /// There is no such path in the share.
     NoSuchPath,
+    /// Here is one.
+    Ticket {
+        /// The one line.
+        ticket: String,
+    },
     /// It is being stopped.
     Stopping,
     /// The request makes no sense.
@@ -223,6 +233,9 @@ fn answer(request: &Request, desk: &dyn Desk) -> Reply {
     match request {
         Request::Status => Reply::Status {
             share: Box::new(desk.snapshot()),
+        },
+        Request::Ticket { read_only } => Reply::Ticket {
+            ticket: desk.ticket(*read_only),
         },
         Request::Stop => {
             desk.stop();

@@ -31,6 +31,8 @@ pub trait Desk: Send + Sync {
     /// What is in the directory `page.path`, or the file itself if it is one, sorted by name;
     /// `None` if there is no such path.
     fn list(&self, page: &Page) -> Option<Vec<Entry>>;
+    /// A ticket, with the addresses of now; see `Share::ticket`.
+    fn ticket(&self, read_only: bool) -> String;
     /// Begins an orderly stop; returns at once.
     fn stop(&self);
 }
