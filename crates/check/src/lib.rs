@@ -9,7 +9,7 @@
 //! - [`attempt`]: one run of one case: its deadline, its limits, its transcript.
 //! - [`stream`], [`datagram`], [`program`]: the tools a case talks with.
 //! - [`runner`]: picks cases and runs them; [`report`]: prints what came out.
-//! - one module for each service, each with a `column`: [`echo`].
+//! - one module for each service, each with a `column`: [`echo`], [`enroll`].
 #![forbid(unsafe_code)]
 
 pub mod attempt;
@@ -22,3 +22,4 @@ pub mod stream;
 pub mod target;
 
 pub mod echo;
+pub mod enroll;

@@ -25,7 +25,7 @@ use crate::moment::{Deadline, Moment};
 pub struct Options {
     /// At most this many clients are served at once; the loop must not accept more. 1 is lab 3.
     pub clients_max: usize,
-    /// A client whose next registration is not complete after this long is dropped (enroll-15).
+    /// A client whose next registration is not complete after this long is dropped (enroll-13).
     pub idle_max: Duration,
 }
 
@@ -121,7 +121,7 @@ impl Enroll {
         }
     }
 
-    /// enroll-5: the server speaks first.
+    /// enroll-4: the server speaks first.
     fn opened(&mut self, now: Moment, id: ConnectionId, peer: SocketAddr, out: &mut Outbox<Note>) {
         let client = Client {
             peer,
@@ -137,7 +137,7 @@ impl Enroll {
         }
     }
 
-    /// enroll-10, enroll-11: each registration that is whole is answered, in order; the rest waits.
+    /// enroll-7, enroll-8: each registration that is whole is answered, in order; the rest waits.
     fn received(&mut self, now: Moment, id: ConnectionId, bytes: &[u8], out: &mut Outbox<Note>) {
         let Some(client) = self.clients.get_mut(&id, now) else {
             return;
@@ -163,13 +163,13 @@ impl Enroll {
                 }
             }
         }
-        // enroll-15: only a whole registration buys more time, a trickle of bytes does not.
+        // enroll-13: only a whole registration buys more time, a trickle of bytes does not.
         if client.registrations > before {
             self.clients.renew(&id, now, now + self.idle_max);
         }
     }
 
-    /// enroll-14: that client is dropped, nobody else notices.
+    /// enroll-10, enroll-12: that client is dropped, nobody else notices.
     fn refuse(&mut self, id: ConnectionId, reason: Refusal, out: &mut Outbox<Note>) {
         if let Some(client) = self.clients.remove(&id) {
             let peer = client.peer;
@@ -178,7 +178,7 @@ impl Enroll {
         }
     }
 
-    /// enroll-12: until the client ends it, and then at once.
+    /// enroll-9: until the client ends it, and then at once.
     fn ended(&mut self, now: Moment, id: ConnectionId, out: &mut Outbox<Note>) {
         match self.clients.get(&id, now) {
             Some(client) if client.inbox.is_midway() => self.refuse(id, Refusal::Cut, out),

@@ -19,14 +19,14 @@ const STUDENT_NAME: &str = "student_name";
 const GITHUB_USERNAME: &str = "github_username";
 const SID: &str = "sid";
 
-/// The greeting of a server to the client that connected from `port` (enroll-5).
+/// The greeting of a server to the client that connected from `port` (enroll-4).
 #[must_use]
 pub fn greeting(port: u16) -> Vec<u8> {
     let entry = (Value::from(CLIENT_ID), Value::Int(port.into()));
     encode(&Value::Dict(vec![entry])).expect("one small entry is within every limit")
 }
 
-/// The acknowledgement of a registration (enroll-9).
+/// The acknowledgement of a registration (enroll-8).
 #[must_use]
 pub fn ack() -> Vec<u8> {
     encode(&Value::Int(1)).expect("a number is within every limit")
@@ -42,7 +42,7 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// Finds the client id (enroll-6): alone, under `clientid`, or under it in a dict under it. Case
+    /// Finds the client id (enroll-15): alone, under `clientid`, or under it in a dict under it. Case
     /// and `_` in the key do not matter, and digits in a text are a number.
     ///
     /// # Errors
@@ -113,7 +113,7 @@ impl fmt::Display for Sid {
 }
 
 impl Registration {
-    /// The pickle that a client sends (enroll-7).
+    /// The pickle that a client sends (enroll-16).
     ///
     /// # Errors
     /// [`Invalid::TooLong`] if the texts do not fit a pickle.
@@ -130,7 +130,7 @@ impl Registration {
         ]))
     }
 
-    /// Takes a client's message apart (enroll-8). Further entries are ignored, a number serves as a
+    /// Takes a client's message apart (enroll-5). Further entries are ignored, a number serves as a
     /// text.
     ///
     /// # Errors
@@ -167,7 +167,7 @@ fn text_or_number(value: &Value, field: &'static str) -> Result<Sid, Fault> {
     }
 }
 
-/// Whether an answer means that the registration was taken (enroll-10): the plain `1`, or anything
+/// Whether an answer means that the registration was taken (enroll-17): the plain `1`, or anything
 /// else that is not empty, zero, `False` or `None`.
 #[must_use]
 pub fn acknowledges(answer: &Value) -> bool {

@@ -2,25 +2,25 @@
 //!
 //! A pickle is a program for a small stack machine. This module runs only the instructions that
 //! build data; those that import, call or look something up by name (GLOBAL, REDUCE, BUILD, the
-//! extension registry, persistent ids, ...) are refused by their name and there is no code here
-//! that could carry them out. Python's own reader executes what it is sent, which is why no service
-//! of ours may ever hand bytes from outside to it.
+//! extension registry, persistent ids, ...) are refused by their name (enroll-10) and there is no
+//! code here that could carry them out. Python's own reader executes what it is sent, which is why
+//! no service of ours may ever hand bytes from outside to it.
 //!
-//! One pickle ends at its STOP instruction and nothing else frames it on a stream, so [`Decoder`]
-//! works on what has arrived so far, tells "more bytes are needed" from "this can never become
-//! right", and leaves every byte after STOP alone. Its memory is bounded by the limits below,
-//! whatever the bytes claim: shared and self-referring structures are kept as a graph while the
-//! program runs and copied out under the same limits.
+//! One pickle ends at its STOP instruction and nothing else frames it on a stream (enroll-7), so
+//! [`Decoder`] works on what has arrived so far, tells "more bytes are needed" from "this can never
+//! become right", and leaves every byte after STOP alone. Its memory is bounded by the limits below
+//! (enroll-11), whatever the bytes claim: shared and self-referring structures are kept as a graph
+//! while the program runs and copied out under the same limits.
 //!
 //! Not here: classes, arbitrarily large integers (128 bits are enough for a student id), Python 2's
 //! non-ASCII byte strings as text, out-of-band buffers.
 //!
-//! The serde-pickle crate was tried first. It cannot say where in a stream the pickle ended or that it
-//! is merely incomplete, takes two references to one text for a recursion, writes protocol 3 without
-//! the frames and memo entries of CPython's own output, and a deep pickle of 60 KB overflows its stack,
-//! which ends the process.
+//! The serde-pickle crate was tried first. It cannot say where in a stream the pickle ended or that
+//! it is merely incomplete, takes two references to one text for a recursion, writes protocol 3
+//! without the frames and memo entries of CPython's own output, and a deep pickle of 60 KB overflows
+//! its stack, which ends the process.
 //!
-//! Sources: CPython's `Lib/pickletools.py`, which documents every instruction, and PEP 3154 (frames).
+//! Sources: CPython's `Lib/pickletools.py`, which documents every instruction; PEP 3154 for frames.
 
 mod decode;
 mod encode;
