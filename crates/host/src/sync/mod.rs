@@ -1,7 +1,9 @@
 //! Folder sync in the real world: what surrounds the engine on a user's machine.
 
+pub mod disk;
 pub mod exact;
 pub mod home;
 pub mod index;
 pub mod share;
 pub mod status;
+pub mod supply;

@@ -1,0 +1,560 @@
+//! Publishing: the moment at which a step changes the user's tree.
+//!
+//! Each step looks first whether the disk is as the engine believes, then acts with a call that
+//! cannot destroy anything, then looks at what it has displaced. What is not as expected is put
+//! back. Between the look and the act others can only create, change or rename: all three are
+//! noticed afterwards. A program that is about to write to a displaced file is noticed by a lease.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use ahoy_logic::sync::{Found, Print, Sighting, Trouble};
+use ahoy_wire::sync::{Meta, Mtime, Name, NodeId, RelPath};
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::{Errno, Result as Sys};
+
+use super::beneath::{self, Parents};
+use super::litter::{self, put_back, rename_free};
+use super::print::{self, Glance, Kind};
+use super::raw::{Lease, Quiet};
+use super::stage::{self, Staged};
+use super::world::Change;
+use super::{Root, walk};
+
+/// What the owner of a directory needs to change names in it.
+const WRITABLE: u16 = 0o300;
+
+/// What the caller of a step gets: the print of what is there now, or why nothing was done.
+pub(super) type Done = Result<Option<Print>, Trouble>;
+
+/// Publishes steps under the world's lock.
+pub(super) struct Publisher<'p, 'w> {
+    root: &'p Root,
+    change: &'p mut Change<'w>,
+    parents: &'p mut Parents,
+    /// Directories whose names were changed, with the mtime that they are to have afterwards.
+    dirs: BTreeMap<RelPath, (Arc<OwnedFd>, Mtime)>,
+    /// What was changed besides names, to be synced if the batch is small.
+    changed: Vec<OwnedFd>,
+    /// Something was changed that only a sync of the whole file system makes durable.
+    loose: bool,
+}
+
+/// Where something is, its directory opened.
+struct Spot {
+    path: RelPath,
+    dir: RelPath,
+    fd: Arc<OwnedFd>,
+    name: Name,
+}
+
+/// What an error in the user's tree means.
+fn trouble(errno: Errno) -> Trouble {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => Trouble::Full,
+        Errno::EXIST
+        | Errno::NOENT
+        | Errno::NOTDIR
+        | Errno::ISDIR
+        | Errno::LOOP
+        | Errno::XDEV
+        | Errno::NOTEMPTY
+        | Errno::INVAL
+        | Errno::STALE
+        | Errno::AGAIN => Trouble::Changed,
+        _ => Trouble::Refused(print::words(errno)),
+    }
+}
+
+impl<'p, 'w> Publisher<'p, 'w> {
+    pub(super) fn new(
+        root: &'p Root,
+        change: &'p mut Change<'w>,
+        parents: &'p mut Parents,
+    ) -> Self {
+        Self {
+            root,
+            change,
+            parents,
+            dirs: BTreeMap::new(),
+            changed: Vec::new(),
+            loose: false,
+        }
+    }
+
+    /// Puts a prepared file or link at `at`: over `over`, or at a free name.
+    pub(super) fn put(
+        &mut self,
+        node: NodeId,
+        at: &RelPath,
+        over: Option<&Print>,
+        staged: &mut Staged,
+    ) -> Done {
+        let spot = self.spot(at)?;
+        self.remember(&spot)?;
+        match over {
+            None => self.put_free(&spot, staged)?,
+            Some(over) => self.put_over(node, &spot, over, staged)?,
+        }
+        staged.published();
+        Ok(Some(self.print_after(&spot, &staged.print)))
+    }
+
+    /// Puts a prepared directory at the free name `at` and gives it its mode.
+    pub(super) fn put_dir(&mut self, at: &RelPath, meta: Meta, staged: &mut Staged) -> Done {
+        let spot = self.spot(at)?;
+        self.remember(&spot)?;
+        let note = if staged.print.mode == meta.mode {
+            None
+        } else {
+            Some(litter::note_mode(self.root, at, meta.mode).map_err(stage::trouble)?)
+        };
+        let put = self.put_free(&spot, staged);
+        if put.is_ok() {
+            staged.published();
+            if note.is_some()
+                && let Ok(fd) = print::hold(&*spot.fd, spot.name.as_bytes())
+                && let Ok(there) = print::glance_open(&fd, self.root.device())
+                && there.print.same_file(&staged.print)
+            {
+                let _ = stage::set_mode(&fd, meta.mode);
+                staged.print.mode = meta.mode;
+            }
+        }
+        if let Some(note) = note {
+            let _ = rustix::fs::unlinkat(self.root.tmp(), &*note, AtFlags::empty());
+        }
+        put?;
+        Ok(Some(self.print_after(&spot, &staged.print)))
+    }
+
+    /// Renames what is at `from` to the free name `to`.
+    pub(super) fn rename(&mut self, from: &RelPath, to: &RelPath, expect: &Print) -> Done {
+        let (source, target) = (self.spot(from)?, self.spot(to)?);
+        let there = self.expected(&source, expect)?;
+        self.remember(&source)?;
+        self.remember(&target)?;
+        let (a, b) = (source.name.as_bytes(), target.name.as_bytes());
+        let own = self.own_fd(&source, there.kind)?;
+        let dirs = [
+            Some((&source.dir, &source.fd)),
+            Some((&target.dir, &target.fd)),
+            own.as_ref().map(|fd| (from, fd)),
+        ];
+        self.change.touch_tree(from);
+        self.change.touch_tree(to);
+        self.writable(&dirs, || rename_free(&*source.fd, a, &*target.fd, b))
+            .map_err(trouble)?;
+        self.parents.forget();
+        let after = self.glance(&target);
+        if let Ok(after) = after
+            && is_as_expected(&after, there.kind, expect)
+        {
+            return Ok(Some(after.print));
+        }
+        // Somebody has put something else there in between, and we have moved that.
+        let _ = put_back(&*target.fd, b, &*source.fd, &source.name);
+        Err(Trouble::Changed)
+    }
+
+    /// Removes the file, link or empty directory at `at`.
+    pub(super) fn remove(&mut self, node: NodeId, at: &RelPath, expect: &Print) -> Done {
+        let spot = self.spot(at)?;
+        let there = self.expected(&spot, expect)?;
+        if there.kind == Kind::Dir {
+            return self.remove_dir(&spot);
+        }
+        let lease = self.lease(&spot, there.kind, expect)?;
+        self.remember(&spot)?;
+        let aside = litter::aside(node, expect);
+        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
+        self.writable(&[Some((&spot.dir, &spot.fd))], || {
+            rename_free(&*spot.fd, name, tmp, &aside)
+        })
+        .map_err(trouble)?;
+        if let Err(trouble) = self.displaced(&aside, there.kind, expect, lease.as_ref()) {
+            let _ = put_back(tmp, &aside, &*spot.fd, &spot.name);
+            return Err(trouble);
+        }
+        let _ = rustix::fs::unlinkat(tmp, &*aside, AtFlags::empty());
+        Ok(None)
+    }
+
+    fn remove_dir(&mut self, spot: &Spot) -> Done {
+        self.remember(spot)?;
+        let name = spot.name.as_bytes();
+        let removed = self.writable(&[Some((&spot.dir, &spot.fd))], || {
+            rustix::fs::unlinkat(&*spot.fd, name, AtFlags::REMOVEDIR)
+        });
+        self.parents.forget();
+        match removed {
+            Ok(()) => Ok(None),
+            Err(Errno::NOTEMPTY | Errno::EXIST) if self.holds_only_foreign(spot) => Err(
+                Trouble::Refused("the directory holds something that is not synced".into()),
+            ),
+            Err(errno) => Err(trouble(errno)),
+        }
+    }
+
+    /// Whether a directory that is not empty holds nothing that the engine could know of.
+    fn holds_only_foreign(&self, spot: &Spot) -> bool {
+        let Ok(dir) = beneath::open_dir(self.root.fd(), &spot.path, OFlags::RDONLY) else {
+            return false;
+        };
+        let (listing, listed) = walk::list(&dir, &spot.path, self.root.device());
+        let foreign = |s: &Sighting| matches!(s.found, Found::Foreign | Found::Unreadable(_));
+        listed.is_ok() && listing.sightings.iter().all(foreign)
+    }
+
+    /// Sets mode and mtime of what is at `at`; of a link only the mtime.
+    pub(super) fn set_meta(&mut self, at: &RelPath, meta: Meta, expect: &Print) -> Done {
+        let spot = self.spot(at)?;
+        let there = self.expected(&spot, expect)?;
+        let lease = self.lease(&spot, there.kind, expect)?;
+        let fd = print::hold(&*spot.fd, spot.name.as_bytes()).map_err(trouble)?;
+        let held = print::glance_open(&fd, self.root.device()).map_err(trouble)?;
+        if !is_as_expected(&held, there.kind, expect) {
+            return Err(Trouble::Changed);
+        }
+        self.change.touch(at);
+        if there.kind != Kind::Link && held.print.mode != meta.mode {
+            stage::set_mode(&fd, meta.mode).map_err(trouble)?;
+        }
+        // By name: whatever stands there by now, only its time is set, and nothing is followed.
+        stage::set_mtime(&*spot.fd, spot.name.as_bytes(), meta.mtime).map_err(trouble)?;
+        if let Some((_, mtime)) = self.dirs.get_mut(at) {
+            *mtime = meta.mtime;
+        }
+        let after = self.glance(&spot).map_err(trouble)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = match lease {
+            Some(lease) => lease.file().try_clone().ok(),
+            None => rustix::fs::openat(&*spot.fd, spot.name.as_bytes(), flags, Mode::empty()).ok(),
+        };
+        self.loose |= file.is_none();
+        self.changed.extend(file);
+        Ok(Some(after.print))
+    }
+
+    /// Moves what is at `at` into the parking place.
+    pub(super) fn park(&mut self, node: NodeId, at: &RelPath, expect: &Print) -> Done {
+        let spot = self.spot(at)?;
+        let there = self.expected(&spot, expect)?;
+        self.remember(&spot)?;
+        let (place, name) = (litter::parked(node), spot.name.as_bytes());
+        let lot = self.root.parked_dir();
+        let own = self.own_fd(&spot, there.kind)?;
+        let dirs = [Some((&spot.dir, &spot.fd)), own.as_ref().map(|fd| (at, fd))];
+        self.change.touch_tree(at);
+        self.writable(&dirs, || rename_free(&*spot.fd, name, lot, &place))
+            .map_err(trouble)?;
+        self.parents.forget();
+        let parked = print::glance(lot, &place, self.root.device()).map_err(trouble)?;
+        if is_as_expected(&parked, there.kind, expect) {
+            return Ok(Some(parked.print));
+        }
+        let _ = put_back(lot, &place, &*spot.fd, &spot.name);
+        Err(Trouble::Changed)
+    }
+
+    /// Moves a parked node to the free name `to`.
+    pub(super) fn unpark(&mut self, node: NodeId, to: &RelPath) -> Done {
+        let spot = self.spot(to)?;
+        let (place, lot) = (litter::parked(node), self.root.parked_dir());
+        let parked = print::glance(lot, &place, self.root.device()).map_err(trouble)?;
+        self.remember(&spot)?;
+        let own = match parked.kind {
+            Kind::Dir => Some(Arc::new(print::hold(lot, &place).map_err(trouble)?)),
+            Kind::File | Kind::Link | Kind::Foreign => None,
+        };
+        let dirs = [Some((&spot.dir, &spot.fd)), own.as_ref().map(|fd| (to, fd))];
+        let name = spot.name.as_bytes();
+        self.change.touch_tree(to);
+        self.writable(&dirs, || rename_free(lot, &place, &*spot.fd, name))
+            .map_err(trouble)?;
+        Ok(Some(self.print_after(&spot, &parked.print)))
+    }
+
+    /// Gives the directories that were changed their mtimes back.
+    pub(super) fn restore_mtimes(&mut self) {
+        for (fd, mtime) in self.dirs.values() {
+            let now = print::glance_open(&**fd, self.root.device());
+            if now.is_ok_and(|now| now.print.mtime != *mtime) {
+                let _ = stage::set_mtime(&**fd, b".", *mtime);
+            }
+        }
+    }
+
+    /// What the directories that were changed look like now: their change times have moved.
+    pub(super) fn changed_dirs(mut self) -> Vec<Sighting> {
+        let mut sightings = Vec::new();
+        for path in std::mem::take(&mut self.dirs).into_keys() {
+            let Some((dir, name)) = path.split() else {
+                continue;
+            };
+            let Ok(parent) = self.parents.dir(self.root.fd(), &dir) else {
+                continue;
+            };
+            let found = walk::found_at(&*parent, &dir, &name, self.root.device());
+            if matches!(found, Found::Dir(_)) {
+                self.change.touch(&path);
+                sightings.push(Sighting { dir, name, found });
+            }
+        }
+        sightings
+    }
+
+    /// Makes everything that was changed durable, one by one; answers whether that was possible.
+    pub(super) fn sync(&mut self) -> bool {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut done = !std::mem::take(&mut self.loose);
+        for file in self.changed.drain(..) {
+            done &= rustix::fs::fsync(file).is_ok();
+        }
+        for (fd, _) in self.dirs.values() {
+            let synced = rustix::fs::openat(&**fd, c".", flags, Mode::empty())
+                .and_then(|dir| rustix::fs::fsync(dir));
+            done &= synced.is_ok();
+        }
+        done
+    }
+}
+
+/// The ways to a free or a taken name.
+impl Publisher<'_, '_> {
+    fn put_free(&mut self, spot: &Spot, staged: &Staged) -> Result<(), Trouble> {
+        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
+        self.writable(&[Some((&spot.dir, &spot.fd))], || {
+            rename_free(tmp, staged.name(), &*spot.fd, name)
+        })
+        .map_err(trouble)
+    }
+
+    fn put_over(
+        &mut self,
+        node: NodeId,
+        spot: &Spot,
+        over: &Print,
+        staged: &mut Staged,
+    ) -> Result<(), Trouble> {
+        let there = self.expected(spot, over)?;
+        if there.kind == Kind::Dir {
+            return Err(Trouble::Changed);
+        }
+        let lease = self.lease(spot, there.kind, over)?;
+        let swap = litter::swap(node, over, &staged.print);
+        staged.rename(swap.clone()).map_err(stage::trouble)?;
+        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
+        let exchanged = self.writable(&[Some((&spot.dir, &spot.fd))], || {
+            rustix::fs::renameat_with(tmp, &*swap, &*spot.fd, name, RenameFlags::EXCHANGE)
+        });
+        match exchanged {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                return self.put_in_two_steps(node, spot, over, staged, lease.as_ref());
+            }
+            Err(errno) => return Err(trouble(errno)),
+        }
+        match self.displaced(&swap, there.kind, over, lease.as_ref()) {
+            Ok(()) => {
+                let _ = rustix::fs::unlinkat(tmp, &*swap, AtFlags::empty());
+                Ok(())
+            }
+            Err(trouble) => {
+                self.exchange_back(spot, &swap, staged);
+                Err(trouble)
+            }
+        }
+    }
+
+    /// Puts what was displaced back. What comes out is what we had put there, unless somebody
+    /// has changed or replaced that at once.
+    fn exchange_back(&self, spot: &Spot, swap: &[u8], staged: &mut Staged) {
+        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
+        let back = rustix::fs::renameat_with(tmp, swap, &*spot.fd, name, RenameFlags::EXCHANGE);
+        let ours = print::glance(tmp, swap, self.root.device())
+            .is_ok_and(|glance| glance.print.same_but_ctime(&staged.print));
+        if back.is_err() || !ours {
+            let _ = put_back(tmp, swap, &*spot.fd, &spot.name);
+            staged.published();
+        }
+    }
+
+    /// Replaces a file where the file system cannot exchange two names. For a moment there is
+    /// none: better than a moment in which a new file of the user's could be overwritten.
+    fn put_in_two_steps(
+        &mut self,
+        node: NodeId,
+        spot: &Spot,
+        over: &Print,
+        staged: &mut Staged,
+        lease: Option<&Lease>,
+    ) -> Result<(), Trouble> {
+        let there = self.expected(spot, over)?;
+        let aside = litter::aside(node, over);
+        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
+        rename_free(&*spot.fd, name, tmp, &aside).map_err(trouble)?;
+        let put = self
+            .displaced(&aside, there.kind, over, lease)
+            .and_then(|()| self.put_free(spot, staged));
+        if put.is_ok() {
+            let _ = rustix::fs::unlinkat(tmp, &*aside, AtFlags::empty());
+        } else {
+            let _ = put_back(tmp, &aside, &*spot.fd, &spot.name);
+        }
+        put
+    }
+
+    /// Whether what has been taken to `name` in `tmp/` is what was expected, and nobody is about
+    /// to write to it.
+    fn displaced(
+        &self,
+        name: &[u8],
+        kind: Kind,
+        expect: &Print,
+        lease: Option<&Lease>,
+    ) -> Result<(), Trouble> {
+        let glance = print::glance(self.root.tmp(), name, self.root.device()).map_err(trouble)?;
+        if !is_as_expected(&glance, kind, expect) {
+            return Err(Trouble::Changed);
+        }
+        if lease.is_some_and(Lease::is_wanted) {
+            Err(Trouble::InUse)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Looking before acting.
+impl Publisher<'_, '_> {
+    fn spot(&mut self, path: &RelPath) -> Result<Spot, Trouble> {
+        let (dir, fd, name) = self.parents.parent(self.root.fd(), path).map_err(trouble)?;
+        Ok(Spot {
+            path: path.clone(),
+            dir,
+            fd,
+            name,
+        })
+    }
+
+    fn glance(&self, spot: &Spot) -> Sys<Glance> {
+        print::glance(&*spot.fd, spot.name.as_bytes(), self.root.device())
+    }
+
+    /// What is at the spot, if that is what the engine believes.
+    fn expected(&self, spot: &Spot, expect: &Print) -> Result<Glance, Trouble> {
+        let there = self.glance(spot).map_err(trouble)?;
+        let same = match there.kind {
+            Kind::Dir => there.print.same_file(expect),
+            Kind::File | Kind::Link => there.print.same(expect),
+            Kind::Foreign => false,
+        };
+        if same {
+            Ok(there)
+        } else {
+            Err(Trouble::Changed)
+        }
+    }
+
+    /// Keeps writers away from a file while it is looked at and displaced, where that is
+    /// possible; an error if there is one already.
+    fn lease(&self, spot: &Spot, kind: Kind, expect: &Print) -> Result<Option<Lease>, Trouble> {
+        if kind != Kind::File {
+            return Ok(None);
+        }
+        let name = spot.name.as_bytes();
+        let file = match beneath::open_file(&*spot.fd, name, self.root.device()) {
+            Ok(file) => file,
+            // Not readable, or being written under a lease of somebody else's.
+            Err(Errno::ACCESS | Errno::PERM) => return Ok(None),
+            Err(Errno::AGAIN) => return Err(Trouble::InUse),
+            Err(errno) => return Err(trouble(errno)),
+        };
+        match Lease::take(file) {
+            Quiet::Writer => Err(Trouble::InUse),
+            Quiet::Unknown => Ok(None),
+            Quiet::Held(lease) => {
+                let held = print::glance_open(lease.file(), self.root.device()).map_err(trouble)?;
+                if held.print.same(expect) {
+                    Ok(Some(lease))
+                } else {
+                    Err(Trouble::Changed)
+                }
+            }
+        }
+    }
+
+    /// Notes that a name is about to change, and the mtime that its directory has before.
+    fn remember(&mut self, spot: &Spot) -> Result<(), Trouble> {
+        self.change.touch(&spot.path);
+        if !self.dirs.contains_key(&spot.dir) {
+            let before = print::glance_open(&*spot.fd, self.root.device()).map_err(trouble)?;
+            self.dirs
+                .insert(spot.dir.clone(), (Arc::clone(&spot.fd), before.print.mtime));
+        }
+        Ok(())
+    }
+
+    /// The print of what we have put at the spot: the one before, with the change time of now,
+    /// unless somebody has changed it since.
+    fn print_after(&self, spot: &Spot, before: &Print) -> Print {
+        match self.glance(spot) {
+            Ok(after) if after.print.same_but_ctime(before) => after.print,
+            Ok(_) | Err(_) => *before,
+        }
+    }
+
+    /// A directory that is about to be moved, held: its owner must be able to write to it.
+    fn own_fd(&self, spot: &Spot, kind: Kind) -> Result<Option<Arc<OwnedFd>>, Trouble> {
+        if kind != Kind::Dir {
+            return Ok(None);
+        }
+        let fd = print::hold(&*spot.fd, spot.name.as_bytes()).map_err(trouble)?;
+        Ok(Some(Arc::new(fd)))
+    }
+
+    /// Does `act`; if permissions are in the way, and the directories are ours, makes them
+    /// writable for the moment.
+    fn writable(
+        &mut self,
+        dirs: &[Option<(&RelPath, &Arc<OwnedFd>)>],
+        act: impl Fn() -> Sys<()>,
+    ) -> Sys<()> {
+        match act() {
+            Err(Errno::ACCESS) => {}
+            answer => return answer,
+        }
+        let mut undo = Vec::new();
+        for (path, fd) in dirs.iter().flatten() {
+            let Ok(dir) = print::glance_open(&***fd, self.root.device()) else {
+                continue;
+            };
+            let closed = dir.print.mode & WRITABLE != WRITABLE;
+            if closed && dir.owner == rustix::process::geteuid().as_raw() {
+                let note = litter::note_mode(self.root, path, dir.print.mode)?;
+                self.change.touch(path);
+                let _ = stage::set_mode(&***fd, dir.print.mode | WRITABLE);
+                undo.push((fd, dir.print.mode, note));
+            }
+        }
+        let answer = act();
+        for (fd, mode, note) in undo {
+            let _ = stage::set_mode(&***fd, mode);
+            let _ = rustix::fs::unlinkat(self.root.tmp(), &*note, AtFlags::empty());
+        }
+        answer
+    }
+}
+
+/// Whether it is of this kind and untouched; a directory only has to be the same one. The change
+/// time may differ: our own renames move it.
+fn is_as_expected(glance: &Glance, kind: Kind, expect: &Print) -> bool {
+    glance.kind == kind
+        && match kind {
+            Kind::Dir => glance.print.same_file(expect),
+            Kind::File | Kind::Link => glance.print.same_but_ctime(expect),
+            Kind::Foreign => false,
+        }
+}

@@ -1,0 +1,244 @@
+//! The folder of a share: its descriptor, held for life, and the state directory inside it.
+//!
+//! ```text
+//! .ahoy/          mode 0700, never synced
+//!   lock          held by whoever claims the folder, see [`crate::sync::home`]
+//!   share         the marker; without it no deletion is believed
+//!   tmp/          what is being written; swept at every start
+//!   parked/       what waits between two renames; survives restarts
+//! ```
+//!
+//! It reads no marker and takes no lock: the folder is claimed before it is opened here, so that
+//! nobody else works in `tmp/`. It decides nothing about files.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use ahoy_wire::sync::{RelPath, STATE_DIR};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::beneath;
+use super::print::{self, Device, Glance, Kind};
+use crate::sync::home::Marker;
+
+/// Why a folder cannot be used as the root of a share.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// No such folder, and it was not to be made.
+    #[error("there is no folder {}", path.display())]
+    Missing {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A file, or something else.
+    #[error("{} is not a folder", path.display())]
+    NotAFolder {
+        /// What.
+        path: PathBuf,
+    },
+    /// Permissions or a read-only file system.
+    #[error("{} cannot be written: {reason}", path.display())]
+    NotWritable {
+        /// Which.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+    /// Anything else.
+    #[error("{}: {reason}", path.display())]
+    System {
+        /// Where.
+        path: PathBuf,
+        /// The system's words.
+        reason: String,
+    },
+}
+
+/// The open root of a share.
+#[derive(Debug)]
+pub struct Root {
+    path: PathBuf,
+    dir: OwnedFd,
+    inode: u64,
+    device: Device,
+    state: OwnedFd,
+    tmp: OwnedFd,
+    parked: OwnedFd,
+}
+
+impl Root {
+    /// Opens the folder at `path`, which the caller has claimed. Makes what is missing of the
+    /// state directory and sweeps what an earlier run left in `tmp/`.
+    pub fn open(path: &Path) -> Result<Self, RootError> {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, &path, flags, Mode::empty())
+            .and_then(|dir| Self::enter(path.clone(), dir));
+        let root = root.map_err(|errno| explain(&path, errno))?;
+        root.sweep();
+        Ok(root)
+    }
+
+    fn enter(path: PathBuf, dir: OwnedFd) -> rustix::io::Result<Self> {
+        let state = make_dir(&dir, STATE_DIR)?;
+        let (tmp, parked) = (make_dir(&state, b"tmp")?, make_dir(&state, b"parked")?);
+        let at = print::stat(&dir, b"", AtFlags::EMPTY_PATH)?;
+        let device = (at.stx_dev_major, at.stx_dev_minor);
+        Ok(Self {
+            path,
+            inode: at.stx_ino,
+            device,
+            dir,
+            state,
+            tmp,
+            parked,
+        })
+    }
+
+    /// Where it is, absolute.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether the path still leads to this very folder and the marker is in it. If not, nothing
+    /// that is missing may be taken for deleted.
+    pub fn is_there(&self) -> bool {
+        let Ok(at) = print::stat(CWD, self.path.as_os_str().as_bytes(), AtFlags::empty()) else {
+            return false;
+        };
+        let same = at.stx_ino == self.inode
+            && (at.stx_dev_major, at.stx_dev_minor) == self.device
+            && self.state_is_linked();
+        same && self.marker_is_there()
+    }
+
+    /// The state directory that we hold is the one that stands in the root.
+    fn state_is_linked(&self) -> bool {
+        let held = print::glance_open(&self.state, self.device);
+        let there = print::glance(&self.dir, STATE_DIR, self.device);
+        matches!((held, there), (Ok(a), Ok(b)) if a.print.same_file(&b.print))
+    }
+
+    fn marker_is_there(&self) -> bool {
+        let glance = print::glance(&self.state, Marker::NAME.as_bytes(), self.device);
+        matches!(
+            glance,
+            Ok(Glance {
+                kind: Kind::File,
+                ..
+            })
+        )
+    }
+
+    /// Opens a file for sending its content to a peer: beneath the root, never through a link,
+    /// regular files only.
+    pub fn open_for_serving(&self, path: &RelPath) -> std::io::Result<File> {
+        Ok(self.open_file(path)?.into())
+    }
+
+    /// Writes out everything that this file system has not yet.
+    pub fn sync(&self) -> std::io::Result<()> {
+        Ok(rustix::fs::syncfs(&self.dir)?)
+    }
+
+    pub(super) fn open_file(&self, path: &RelPath) -> rustix::io::Result<OwnedFd> {
+        let (dir, name) = path.split().ok_or(Errno::INVAL)?;
+        let dir = beneath::open_dir(self.fd(), &dir, OFlags::PATH)?;
+        beneath::open_file(&dir, name.as_bytes(), self.device)
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+
+    pub(super) fn tmp(&self) -> BorrowedFd<'_> {
+        self.tmp.as_fd()
+    }
+
+    pub(super) fn parked_dir(&self) -> BorrowedFd<'_> {
+        self.parked.as_fd()
+    }
+}
+
+/// Makes the directory `name` if it is not there, and opens it; a link in its place is an error.
+fn make_dir(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+    match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, name, flags, Mode::empty())
+}
+
+fn explain(path: &Path, errno: Errno) -> RootError {
+    let (path, reason) = (path.to_owned(), print::words(errno));
+    match errno {
+        Errno::NOENT => RootError::Missing { path },
+        Errno::NOTDIR | Errno::EXIST => RootError::NotAFolder { path },
+        Errno::ACCESS | Errno::PERM | Errno::ROFS => RootError::NotWritable { path, reason },
+        _ => RootError::System { path, reason },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn only_a_folder_can_be_a_root() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let path = temp.path().join("a");
+        assert!(matches!(Root::open(&path), Err(RootError::Missing { .. })));
+        fs::create_dir(&path).expect("made");
+        let root = Root::open(&path).expect("opened");
+        assert_eq!(root.path(), path);
+        let mode = fs::metadata(path.join(".ahoy"))
+            .expect("there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o7777, 0o700);
+        fs::write(temp.path().join("file"), b"").expect("written");
+        let not = Root::open(&temp.path().join("file"));
+        assert!(matches!(not, Err(RootError::NotAFolder { .. })), "{not:?}");
+    }
+
+    #[test]
+    fn a_root_that_went_away_is_noticed() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let (here, there) = (temp.path().join("here"), temp.path().join("there"));
+        fs::create_dir(&here).expect("made");
+        let root = Root::open(&here).expect("opened");
+        assert!(!root.is_there(), "no marker yet");
+        fs::write(here.join(".ahoy/share"), b"x").expect("written");
+        assert!(root.is_there());
+        fs::rename(&here, &there).expect("moved");
+        assert!(!root.is_there());
+        fs::create_dir_all(here.join(".ahoy")).expect("made");
+        fs::write(here.join(".ahoy/share"), b"x").expect("written");
+        assert!(!root.is_there(), "another folder with the same marker");
+        fs::remove_dir_all(&here).expect("removed");
+        fs::rename(&there, &here).expect("moved back");
+        assert!(root.is_there());
+        fs::remove_file(here.join(".ahoy/share")).expect("removed");
+        assert!(!root.is_there());
+    }
+
+    #[test]
+    fn a_state_directory_that_is_a_link_is_refused() {
+        let outside = tempfile::tempdir().expect("a directory");
+        let temp = tempfile::tempdir().expect("a directory");
+        std::os::unix::fs::symlink(outside.path(), temp.path().join(".ahoy")).expect("made");
+        assert!(Root::open(temp.path()).is_err());
+        assert_eq!(fs::read_dir(outside.path()).expect("listed").count(), 0);
+    }
+}

@@ -1,0 +1,299 @@
+//! Preparing what is to be published: files, links and directories under temporary names.
+//!
+//! Whatever is prepared carries its final mode and mtime, so that publishing is one rename. A
+//! prepared thing that is not published is deleted when it is dropped.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+
+use ahoy_logic::sync::{Print, Trouble};
+use ahoy_wire::sync::{Hash, Meta, Mtime, RelPath, Target};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::reader::hash_all;
+use super::{Root, litter, print};
+
+/// Bytes copied at once.
+const PIECE_BYTES: usize = 256 * 1024;
+
+/// Files shorter than this are copied, not cloned.
+const CLONE_BYTES_MIN: u64 = 64 * 1024;
+
+/// The owner may do anything with it; while it is ours.
+const OURS: u16 = 0o700;
+
+/// Something under a temporary name, ready to be published.
+pub(super) struct Staged {
+    root: Arc<Root>,
+    name: Vec<u8>,
+    /// A download: worth keeping under this name if it is not published.
+    download: Option<Vec<u8>>,
+    published: bool,
+    /// As it is now; publishing changes only the change time.
+    pub print: Print,
+    /// The content, if it may not be on the device yet.
+    pub unsynced: Option<File>,
+}
+
+impl Staged {
+    /// Its name in `tmp/`.
+    pub(super) fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// Gives it another temporary name.
+    pub(super) fn rename(&mut self, name: Vec<u8>) -> rustix::io::Result<()> {
+        rustix::fs::renameat(self.root.tmp(), &*self.name, self.root.tmp(), &*name)?;
+        self.name = name;
+        Ok(())
+    }
+
+    /// It is in its place; nothing of it is left here.
+    pub(super) fn published(&mut self) {
+        self.published = true;
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if self.published {
+            return;
+        }
+        let tmp = self.root.tmp();
+        match &self.download {
+            Some(home) => {
+                // To be written to again; this directory is ours alone, no link can be in the way.
+                let own = Mode::RUSR | Mode::WUSR;
+                let _ = rustix::fs::chmodat(tmp, &*self.name, own, AtFlags::empty());
+                let _ = rustix::fs::renameat(tmp, &*self.name, tmp, &**home);
+            }
+            None => discard(tmp, &self.name),
+        }
+    }
+}
+
+/// Deletes a file or an empty directory.
+fn discard(tmp: BorrowedFd<'_>, name: &[u8]) {
+    if rustix::fs::unlinkat(tmp, name, AtFlags::empty()).is_err() {
+        let _ = rustix::fs::unlinkat(tmp, name, AtFlags::REMOVEDIR);
+    }
+}
+
+/// What an error while preparing means. Nothing outside the state directory is involved, so it
+/// is never that the user's files have changed.
+pub(super) fn trouble(errno: Errno) -> Trouble {
+    match errno {
+        Errno::NOSPC | Errno::DQUOT => Trouble::Full,
+        _ => Trouble::Refused(print::words(errno)),
+    }
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}
+
+/// A file with these bytes.
+pub(super) fn from_bytes(
+    root: &Arc<Root>,
+    bytes: &[u8],
+    (size, hash): (u64, Hash),
+    meta: Meta,
+) -> Result<Staged, Trouble> {
+    if bytes.len() as u64 != size || blake3::hash(bytes) != hash.0 {
+        return Err(Trouble::Corrupt);
+    }
+    let (draft, mut file) = Draft::new(root)?;
+    file.write_all(bytes)
+        .map_err(|error| trouble(errno(&error)))?;
+    draft.finish(file, meta)
+}
+
+/// A file with the bytes of another file of the share, if that is still what `expect` says.
+pub(super) fn from_local(
+    root: &Arc<Root>,
+    from: &RelPath,
+    expect: &Print,
+    (size, hash): (u64, Hash),
+    meta: Meta,
+) -> Result<Staged, Trouble> {
+    let source = root.open_file(from).map_err(|_| Trouble::NoSource)?;
+    let same = |glance: rustix::io::Result<print::Glance>| {
+        glance.is_ok_and(|glance| glance.print.same(expect))
+    };
+    if expect.size != size || !same(print::glance_open(&source, root.device())) {
+        return Err(Trouble::NoSource);
+    }
+    let (draft, mut file) = Draft::new(root)?;
+    let mut buffer = vec![0; PIECE_BYTES];
+    let cloned = size >= CLONE_BYTES_MIN && rustix::fs::ioctl_ficlone(&file, &source).is_ok();
+    let copied = if cloned {
+        hash_all(&file, &mut buffer, size).map_err(trouble)?
+    } else {
+        copy(&source, &mut file, &mut buffer, size)?
+    };
+    if copied != (hash, size) || !same(print::glance_open(&source, root.device())) {
+        return Err(Trouble::NoSource);
+    }
+    draft.finish(file, meta)
+}
+
+fn copy(
+    from: impl AsFd,
+    to: &mut File,
+    buffer: &mut [u8],
+    most: u64,
+) -> Result<(Hash, u64), Trouble> {
+    let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
+    while offset <= most {
+        let count = match rustix::io::pread(&from, &mut *buffer, offset) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(Errno::INTR) => continue,
+            Err(_) => return Err(Trouble::NoSource),
+        };
+        hasher.update(&buffer[..count]);
+        to.write_all(&buffer[..count])
+            .map_err(|error| trouble(errno(&error)))?;
+        offset += count as u64;
+    }
+    Ok((Hash(*hasher.finalize().as_bytes()), offset))
+}
+
+/// A finished download: the file `name` in `tmp/`, whose content has been verified.
+pub(super) fn from_download(
+    root: &Arc<Root>,
+    name: Vec<u8>,
+    file: File,
+    meta: Meta,
+) -> Result<Staged, Trouble> {
+    let print = set_meta(root, &file, meta).map_err(trouble)?;
+    let (root, download) = (Arc::clone(root), Some(name.clone()));
+    Ok(Staged {
+        root,
+        name,
+        download,
+        published: false,
+        print,
+        unsynced: Some(file),
+    })
+}
+
+/// A symbolic link.
+pub(super) fn link(root: &Arc<Root>, target: &Target, mtime: Mtime) -> Result<Staged, Trouble> {
+    let name = litter::incoming();
+    rustix::fs::symlinkat(target.as_bytes(), root.tmp(), &*name).map_err(trouble)?;
+    let set = set_mtime(root.tmp(), &name, mtime)
+        .and_then(|()| print::glance(root.tmp(), &name, root.device()));
+    match set {
+        Ok(glance) => Ok(staged(root, name, glance.print)),
+        Err(errno) => {
+            discard(root.tmp(), &name);
+            Err(trouble(errno))
+        }
+    }
+}
+
+/// A directory. It keeps all rights for its owner until it is published: a directory that its
+/// owner may not write to cannot be moved.
+pub(super) fn dir(root: &Arc<Root>, meta: Meta) -> Result<Staged, Trouble> {
+    let name = litter::incoming();
+    rustix::fs::mkdirat(root.tmp(), &*name, Mode::RWXU).map_err(trouble)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let set = rustix::fs::openat(root.tmp(), &*name, flags, Mode::empty()).and_then(|dir| {
+        set_meta(
+            root,
+            &dir.into(),
+            Meta {
+                mode: meta.mode | OURS,
+                ..meta
+            },
+        )
+    });
+    match set {
+        Ok(print) => Ok(staged(root, name, print)),
+        Err(errno) => {
+            discard(root.tmp(), &name);
+            Err(trouble(errno))
+        }
+    }
+}
+
+fn staged(root: &Arc<Root>, name: Vec<u8>, print: Print) -> Staged {
+    let root = Arc::clone(root);
+    Staged {
+        root,
+        name,
+        download: None,
+        published: false,
+        print,
+        unsynced: None,
+    }
+}
+
+/// The name of a file that is being written; the file is deleted if it is not finished.
+struct Draft<'r> {
+    root: &'r Arc<Root>,
+    name: Vec<u8>,
+}
+
+impl<'r> Draft<'r> {
+    fn new(root: &'r Arc<Root>) -> Result<(Self, File), Trouble> {
+        let name = litter::incoming();
+        let file = litter::create(root.tmp(), &name).map_err(trouble)?;
+        Ok((Self { root, name }, file))
+    }
+
+    fn finish(mut self, file: File, meta: Meta) -> Result<Staged, Trouble> {
+        let print = set_meta(self.root, &file, meta).map_err(trouble)?;
+        let name = std::mem::take(&mut self.name);
+        let mut staged = staged(self.root, name, print);
+        staged.unsynced = Some(file);
+        Ok(staged)
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.name.is_empty() {
+            let _ = rustix::fs::unlinkat(self.root.tmp(), &*self.name, AtFlags::empty());
+        }
+    }
+}
+
+fn set_meta(root: &Root, file: &File, meta: Meta) -> rustix::io::Result<Print> {
+    rustix::fs::fchmod(file, mode(meta.mode))?;
+    rustix::fs::futimens(file, &times(meta.mtime))?;
+    Ok(print::glance_open(file, root.device())?.print)
+}
+
+pub(super) fn mode(mode: u16) -> Mode {
+    Mode::from_raw_mode(u32::from(mode & 0o7777))
+}
+
+/// This mtime, and the atime as it is.
+pub(super) fn times(mtime: Mtime) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: mtime.secs,
+            tv_nsec: mtime.nanos.into(),
+        },
+    }
+}
+
+/// Sets the mtime of `name` in `dir`, of a link itself and not of what it points to.
+pub(super) fn set_mtime(dir: impl AsFd, name: &[u8], mtime: Mtime) -> rustix::io::Result<()> {
+    rustix::fs::utimensat(dir, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Sets the mode of what `fd` holds, even if it was opened only to be named.
+pub(super) fn set_mode(fd: impl AsFd, bits: u16) -> rustix::io::Result<()> {
+    let by_descriptor = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    rustix::fs::chmodat(CWD, by_descriptor, mode(bits), AtFlags::empty())
+}

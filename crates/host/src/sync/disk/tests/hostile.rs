@@ -1,0 +1,1 @@
+//! Folders in which somebody works against us.
