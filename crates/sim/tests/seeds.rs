@@ -1,0 +1,49 @@
+//! Some hundred runs of the imagined world, and every seed that ever failed.
+
+/// Seeds that once failed, each with what it taught.
+const LESSONS: &[(u64, &str)] = &[];
+
+/// How many seeds a plain test run takes; `AHOY_SEEDS=from..to` takes others.
+const SEEDS: u64 = 300;
+
+fn range() -> std::ops::Range<u64> {
+    let text = std::env::var("AHOY_SEEDS").unwrap_or_default();
+    let parsed = text
+        .split_once("..")
+        .and_then(|(from, to)| Some(from.trim().parse().ok()?..to.trim().parse().ok()?));
+    parsed.unwrap_or(0..SEEDS)
+}
+
+fn run(seed: u64) -> Result<[u8; 32], String> {
+    ahoy_sim::replay(seed, false)
+        .map_err(|what| format!("seed {seed}: {what} (`ahoy sim --seed {seed}` tells more)"))
+}
+
+#[test]
+fn everything_converges_and_nothing_is_lost() {
+    let failures: Vec<String> = range().filter_map(|seed| run(seed).err()).collect();
+    let shown: Vec<&String> = failures.iter().take(10).collect();
+    assert!(
+        failures.is_empty(),
+        "{} seeds failed: {shown:#?}",
+        failures.len()
+    );
+}
+
+#[test]
+fn lessons_stay_learnt() {
+    for (seed, taught) in LESSONS {
+        assert!(run(*seed).is_ok(), "seed {seed}: {taught}");
+    }
+}
+
+#[test]
+fn a_seed_is_the_same_run_twice() {
+    for seed in range().take(20) {
+        assert_eq!(
+            ahoy_sim::replay(seed, false),
+            ahoy_sim::replay(seed, false),
+            "seed {seed}"
+        );
+    }
+}
