@@ -294,6 +294,9 @@ impl Disk {
         let Some(inode) = self.find(path) else {
             return false;
         };
+        if matches!(self.inodes[&inode].kind, Kind::Link(_)) {
+            return false;
+        }
         let tick = self.tick();
         let node = self.inodes.get_mut(&inode).expect("just found");
         node.mode = mode;

@@ -432,6 +432,7 @@ mod tests {
             record: Box::new(Record {
                 id,
                 class: Class::Leaf,
+                copy_of: None,
                 place,
                 body,
             }),
@@ -440,7 +441,6 @@ mod tests {
                 .then_some(WriteSignature([1; 32], [2; 32])),
             sequence,
             synced: Some(Box::new(synced)),
-            owes: Vec::new(),
         }
     }
 

@@ -15,7 +15,7 @@ use super::gossip::Gossip;
 use super::local::Local;
 use super::merge::{conflict_copy, merge_body, merge_place};
 use super::plan::Work;
-use super::tree::{Census, Goal, Node, Tree};
+use super::tree::{Census, Node, Tree};
 use super::{Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced};
 use crate::moment::Moment;
 
@@ -118,7 +118,6 @@ impl Engine {
                 signature,
                 sequence,
                 synced,
-                owes,
             } => {
                 let id = record.id;
                 self.sequence = self.sequence.max(sequence);
@@ -127,7 +126,7 @@ impl Engine {
                     self.log.insert(sequence, id);
                 }
                 let synced = synced.map(|boxed| *boxed);
-                let node = Node::kept(number, *record, signature, sequence, synced, owes);
+                let node = Node::kept(number, *record, signature, sequence, synced);
                 self.tree.restore(number, node);
             }
             Row::Heard { replica, upto } => self.gossip.remember(replica, upto),
@@ -265,7 +264,6 @@ impl Engine {
             signature: node.signature,
             sequence: node.sequence,
             synced: node.synced.clone().map(Box::new),
-            owes: node.owes.clone(),
         })
     }
 
@@ -351,6 +349,7 @@ impl Engine {
         let record = Record {
             id,
             class: ours.class,
+            copy_of: ours.copy_of.max(theirs.copy_of),
             place,
             body: merged.body,
         };
@@ -362,19 +361,15 @@ impl Engine {
             }
             return false;
         }
-        let (sequence, mut owes) = (node.sequence, node.owes.clone());
+        let sequence = node.sequence;
         if let Some(lost) = &merged.lost {
             let copy = conflict_copy(id, &record.place, lost);
             self.tell_conflict(id, &copy.place.name);
-            if !owes.contains(&copy.id) {
-                owes.push(copy.id);
-            }
             self.absorb(copy, None);
         }
         self.log.remove(&sequence);
         self.work.hurry(id);
         self.tree.set_record(record, proof);
-        self.tree.set_owes(id, owes);
         self.gossip.changed(id);
         self.keep(id);
         true
@@ -401,21 +396,13 @@ impl Engine {
     }
 
     /// The disk is as the record wants it: from now on this machine holds this version, and tells
-    /// others. Not before every content that lost to it is held as well; then the id of one that
-    /// is not is the answer.
-    pub(super) fn hold(&mut self, id: NodeId) -> Result<(), NodeId> {
+    /// others.
+    pub(super) fn hold(&mut self, id: NodeId) {
         let Some(node) = self.tree.node(id) else {
-            return Ok(());
+            return;
         };
         if node.sequence != 0 {
-            return Ok(());
-        }
-        let missing = |id: &NodeId| {
-            let node = self.tree.node(*id);
-            node.is_some_and(|n| n.sequence == 0) && self.tree.goal(*id) != Goal::Absent
-        };
-        if let Some(copy) = node.owes.iter().copied().find(missing) {
-            return Err(copy);
+            return;
         }
         let synced = node.synced.clone().map(|synced| Synced {
             body_clock: node.record.body.clock.clone(),
@@ -425,11 +412,28 @@ impl Engine {
         self.sequence += 1;
         self.stale_counters = true;
         self.log.insert(self.sequence, id);
-        self.tree.set_owes(id, Vec::new());
         self.tree.refine_synced(id, synced);
         self.tree.set_sequence(id, self.sequence);
         self.keep(id);
-        Ok(())
+    }
+
+    /// Nobody has the content of this conflict copy any more: the one who made it has replaced
+    /// or deleted it since, before anyone fetched it. The copy is given up for everyone.
+    pub(super) fn give_up_copy(&mut self, id: NodeId) {
+        let Some(node) = self.tree.node(id) else {
+            return;
+        };
+        let record = node.record.clone();
+        if self.is_reader() || node.synced.is_some() || record.body.value.is_gone() {
+            return;
+        }
+        let dot = self.dot();
+        let (was, seen) = (
+            Box::new(record.body.value.clone()),
+            record.place.clock.clone(),
+        );
+        let body = self.own_body(&record.body.clock, dot, Value::Gone { was, seen });
+        self.absorb(Record { body, ..record }, None);
     }
 
     /// Content that came with a record, until it is written.

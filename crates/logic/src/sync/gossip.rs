@@ -86,6 +86,10 @@ impl Gossip {
         self.links.keys().copied()
     }
 
+    pub(super) fn replica(&self, link: LinkId) -> Option<ReplicaId> {
+        self.links.get(&link)?.who.as_ref().map(|who| who.replica)
+    }
+
     pub(super) fn progress(&self, log: &BTreeMap<u64, NodeId>) -> Vec<LinkProgress> {
         let behind = |link: &Link| {
             let sent = link.cursor.unwrap_or(0);
@@ -272,12 +276,12 @@ impl Engine {
             if early.remove(&node_id) == Some(sequence) {
                 continue;
             }
-            for dir in self.dirs_to_come(node_id, sequence) {
-                let Some(node) = self.tree.node(dir) else {
+            for other in self.to_come_first(node_id, sequence) {
+                let Some(node) = self.tree.node(other) else {
                     continue;
                 };
-                if early.insert(dir, node.sequence) != Some(node.sequence) {
-                    items.extend(self.outgoing(dir, false));
+                if early.insert(other, node.sequence) != Some(node.sequence) {
+                    items.extend(self.outgoing(other, false));
                 }
             }
             let catching_up = sequence <= link.catch_up;
@@ -312,19 +316,23 @@ impl Engine {
         true
     }
 
-    /// The directories above a node whose own turn comes after `sequence`, outermost first.
-    fn dirs_to_come(&self, id: NodeId, sequence: u64) -> Vec<NodeId> {
+    /// What a peer must know before this node's record: the directories above it whose own turn is
+    /// still to come, outermost first, and the copies of what lost a conflict over it, held here
+    /// or not. Whoever has the loser on disk is about to replace it, and has to know by then that
+    /// it is wanted.
+    fn to_come_first(&self, id: NodeId, sequence: u64) -> Vec<NodeId> {
         let parent = |id: NodeId| self.tree.node(id).map(|node| node.record.place.parent);
-        let mut dirs: Vec<NodeId> = std::iter::successors(parent(id), |dir| parent(*dir))
+        let is_later = |id: &NodeId| {
+            let node = self.tree.node(*id);
+            node.is_some_and(|node| node.sequence > sequence || node.sequence == 0)
+        };
+        let mut others: Vec<NodeId> = std::iter::successors(parent(id), |dir| parent(*dir))
             .take(DEPTH_MAX)
-            .filter(|dir| {
-                self.tree
-                    .node(*dir)
-                    .is_some_and(|node| node.sequence > sequence)
-            })
+            .filter(|dir| is_later(dir) && *dir != NodeId::ROOT)
             .collect();
-        dirs.reverse();
-        dirs
+        others.reverse();
+        others.extend(self.tree.copies_of(id).filter(is_later));
+        others
     }
 
     /// A record as it is sent. Small contents go along where this machine is their author, or the

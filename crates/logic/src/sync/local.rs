@@ -588,6 +588,7 @@ impl Engine {
             Record {
                 id,
                 class,
+                copy_of: None,
                 place,
                 body,
             },

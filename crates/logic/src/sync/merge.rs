@@ -106,6 +106,7 @@ pub fn conflict_copy(original: NodeId, place: &Place, lost: &Body) -> Record {
     Record {
         id: NodeId::conflict_copy(original, lost.dot),
         class: Class::Leaf,
+        copy_of: Some(original),
         place: Place {
             clock: clock.clone(),
             dot: lost.dot,

@@ -34,6 +34,12 @@ const STEPS_MAX: usize = 4096;
 /// After a surprise on the disk a node is left alone for this long, doubling with each.
 const CHANGED_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often the author of a lost content is asked for it before it counts as gone.
+const AUTHOR_REFUSALS: u32 = 4;
+
+/// How long peers that have all refused a content are left alone with it, at least.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
+
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
@@ -81,21 +87,14 @@ impl Engine {
             };
             match self.plan_node(id) {
                 Verdict::Done => {
-                    if let Err(copy) = self.hold(id) {
-                        self.wait(id, copy);
-                    } else {
-                        self.settle(id);
-                    }
+                    self.hold(id);
+                    self.work.settled(id);
+                    self.wake(id);
                 }
                 Verdict::Pending => {}
                 Verdict::Again => self.touch(id),
             }
         }
-    }
-
-    fn settle(&mut self, id: NodeId) {
-        self.work.settled(id);
-        self.wake(id);
     }
 
     fn wake(&mut self, id: NodeId) {
@@ -419,6 +418,15 @@ impl Engine {
                 Ok(Source::Peer { link, basis })
             }
             None => {
+                if !links.is_empty() {
+                    // Everybody has said no, perhaps because the file was being moved just then.
+                    let asked = self.work.ask_again(id);
+                    if asked >= AUTHOR_REFUSALS && self.is_orphan_copy(id, &links) {
+                        self.give_up_copy(id);
+                        return Err(Verdict::Again);
+                    }
+                    return Err(self.pause(id, REFUSAL_PAUSE));
+                }
                 self.work.wait_for_source(id);
                 Err(Verdict::Pending)
             }
@@ -435,6 +443,16 @@ impl Engine {
         self.out
             .push(super::Effect::Do(Step { job, node: id, act }));
         Verdict::Pending
+    }
+
+    /// A conflict copy whose author is here; and he has been asked.
+    fn is_orphan_copy(&self, id: NodeId, links: &[LinkId]) -> bool {
+        let Some(node) = self.tree.node(id) else {
+            return false;
+        };
+        let author = node.record.body.dot.replica;
+        let is_author = |link: &LinkId| self.gossip.replica(*link) == Some(author);
+        node.record.copy_of.is_some() && node.synced.is_none() && links.iter().any(is_author)
     }
 
     /// A reader's own bytes move out of the way of a node, or of one that is to come.

@@ -375,8 +375,6 @@ pub enum Row {
         sequence: u64,
         /// What is on the disk of it.
         synced: Option<Box<Synced>>,
-        /// Conflict copies that must be held before this version is told to anyone.
-        owes: Vec<NodeId>,
     },
     /// How far this machine has heard another one out.
     Heard {

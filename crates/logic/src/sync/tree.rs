@@ -42,9 +42,6 @@ pub struct Node {
     pub sequence: u64,
     /// What is on disk.
     pub synced: Option<Synced>,
-    /// Copies of contents that lost a conflict over this node: they must be held here before
-    /// this version is told to anyone, since it makes whoever has the loser overwrite it.
-    pub owes: Vec<NodeId>,
     /// The slot in which it is rendered, if it is.
     shown: Option<(NodeId, Name)>,
 }
@@ -74,6 +71,8 @@ pub struct Tree {
     inodes: BTreeMap<(u64, Time), NodeId>,
     /// What is on disk, in numbers.
     census: Census,
+    /// Nodes that keep what lost a conflict, by the node that it was about.
+    copies: BTreeMap<NodeId, BTreeSet<NodeId>>,
     /// Directories that hang at the root because they are in a circle.
     cuts: BTreeSet<NodeId>,
     /// Nodes whose goal may have changed since this was last taken.
@@ -214,16 +213,14 @@ impl Tree {
         self.inodes.get(&(print.inode, print.birth)).copied()
     }
 
+    /// The nodes that keep what lost a conflict over this one.
+    pub fn copies_of(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
+        self.copies.get(&id).into_iter().flatten().copied()
+    }
+
     /// What is on disk, in numbers.
     pub fn census(&self) -> Census {
         self.census
-    }
-
-    /// Replaces the list of conflict copies that must be held before the node is.
-    pub fn set_owes(&mut self, id: NodeId, owes: Vec<NodeId>) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.owes = owes;
-        }
     }
 
     /// Follows a path of the disk; the root for the empty path.
@@ -294,6 +291,9 @@ impl Tree {
 
     /// The record of `id` is new: finds its slot, and whatever that changes for others.
     fn placed(&mut self, id: NodeId) {
+        if let Some(original) = self.nodes[&id].record.copy_of {
+            self.copies.entry(original).or_default().insert(id);
+        }
         if self.nodes[&id].is_dir() {
             self.recut(id);
             // What arrived before its directory can be rendered now.
@@ -415,14 +415,12 @@ impl Census {
 
 impl Node {
     fn new(number: u64, record: Record, signature: Option<WriteSignature>) -> Self {
-        let owes = Vec::new();
         Self {
             number,
             record,
             signature,
             sequence: 0,
             synced: None,
-            owes,
             shown: None,
         }
     }
@@ -434,12 +432,10 @@ impl Node {
         signature: Option<WriteSignature>,
         sequence: u64,
         synced: Option<Synced>,
-        owes: Vec<NodeId>,
     ) -> Self {
         Self {
             sequence,
             synced,
-            owes,
             ..Self::new(number, record, signature)
         }
     }

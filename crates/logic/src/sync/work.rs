@@ -90,6 +90,7 @@ pub struct Work {
     offers: BTreeMap<NodeId, BTreeSet<LinkId>>,
     refusals: BTreeMap<NodeId, BTreeSet<LinkId>>,
     bad_locals: BTreeSet<NodeId>,
+    refused_rounds: BTreeMap<NodeId, u32>,
 }
 
 impl Work {
@@ -247,6 +248,7 @@ impl Work {
         self.offers.remove(&id);
         self.refusals.remove(&id);
         self.bad_locals.remove(&id);
+        self.refused_rounds.remove(&id);
         self.drop_content(id);
     }
 
@@ -437,6 +439,14 @@ impl Work {
         if let Some(link) = link {
             self.refusals.entry(id).or_default().insert(link);
         }
+    }
+
+    /// Everybody has refused this content; asks all of them once more. How often that was so.
+    pub fn ask_again(&mut self, id: NodeId) -> u32 {
+        self.refusals.remove(&id);
+        let rounds = self.refused_rounds.entry(id).or_insert(0);
+        *rounds += 1;
+        *rounds
     }
 
     pub fn may_fetch(&self) -> bool {

@@ -335,6 +335,8 @@ pub struct Record {
     pub id: NodeId,
     /// Directory or not.
     pub class: Class,
+    /// The node over which this one's first content lost a conflict, if it was born so.
+    pub copy_of: Option<NodeId>,
     /// Where it is.
     pub place: Place,
     /// What it holds.
