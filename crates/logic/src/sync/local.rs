@@ -244,6 +244,7 @@ impl Engine {
         };
         let hex: String = id.0.iter().map(|b| format!("{b:02x}")).collect();
         let name = Name::new(hex.as_bytes()).expect("hex digits are a good name");
+        let (dir, at) = (synced.parent, synced.name.clone());
         self.tree.set_synced(
             id,
             Some(Synced {
@@ -253,7 +254,12 @@ impl Engine {
             }),
         );
         self.keep(id);
+        self.local.missing.remove(&id);
         self.miss(id, asked);
+        // Whatever turns up elsewhere has until the answer to this to do so.
+        if let Some(dir) = self.dir_path(dir) {
+            self.look(Look::At(dir, at));
+        }
     }
 
     fn is_dir_on_disk(&self, id: NodeId) -> bool {
