@@ -417,22 +417,25 @@ impl Engine {
         self.keep(id);
     }
 
-    /// Nobody has the content of this conflict copy any more: the one who made it has replaced
-    /// or deleted it since, before anyone fetched it. The copy is given up for everyone.
-    pub(super) fn give_up_copy(&mut self, id: NodeId) {
+    /// Nobody has the content that this node is to have. If this machine has an older one, that
+    /// is what survives; otherwise the node is given up for everyone, unless somebody else has.
+    pub(super) fn give_up(&mut self, id: NodeId) {
         let Some(node) = self.tree.node(id) else {
             return;
         };
         let record = node.record.clone();
-        if self.is_reader() || node.synced.is_some() || record.body.value.is_gone() {
+        if self.is_reader() {
             return;
         }
+        let value = match &node.synced {
+            Some(synced) => synced.value.clone(),
+            None => Value::Gone {
+                was: Box::new(super::merge::value_of(&record).clone()),
+                seen: record.place.clock.clone(),
+            },
+        };
         let dot = self.dot();
-        let (was, seen) = (
-            Box::new(record.body.value.clone()),
-            record.place.clock.clone(),
-        );
-        let body = self.own_body(&record.body.clock, dot, Value::Gone { was, seen });
+        let body = self.own_body(&record.body.clock, dot, value);
         self.absorb(Record { body, ..record }, None);
     }
 

@@ -421,8 +421,8 @@ impl Engine {
                 if !links.is_empty() {
                     // Everybody has said no, perhaps because the file was being moved just then.
                     let asked = self.work.ask_again(id);
-                    if asked >= AUTHOR_REFUSALS && self.is_orphan_copy(id, &links) {
-                        self.give_up_copy(id);
+                    if asked >= AUTHOR_REFUSALS && self.is_orphan(id, &links) {
+                        self.give_up(id);
                         return Err(Verdict::Again);
                     }
                     return Err(self.pause(id, REFUSAL_PAUSE));
@@ -445,14 +445,20 @@ impl Engine {
         Verdict::Pending
     }
 
-    /// A conflict copy whose author is here; and he has been asked.
-    fn is_orphan_copy(&self, id: NodeId, links: &[LinkId]) -> bool {
+    /// A content that nobody may have any more although a record asks for it, and its author is
+    /// here (and has been asked). There are two ways to that: it lost a conflict and was replaced
+    /// by its author before anyone fetched it; or its author deleted it while somebody else, who
+    /// had an older version, moved the file.
+    fn is_orphan(&self, id: NodeId, links: &[LinkId]) -> bool {
         let Some(node) = self.tree.node(id) else {
             return false;
         };
-        let author = node.record.body.dot.replica;
-        let is_author = |link: &LinkId| self.gossip.replica(*link) == Some(author);
-        node.record.copy_of.is_some() && node.synced.is_none() && links.iter().any(is_author)
+        let body = &node.record.body;
+        let author = body.dot.replica;
+        let is_here = |link: &LinkId| self.gossip.replica(*link) == Some(author);
+        let lost_conflict = node.record.copy_of.is_some() && node.synced.is_none();
+        (lost_conflict || body.value.is_gone())
+            && (author == self.who.replica || links.iter().any(is_here))
     }
 
     /// A reader's own bytes move out of the way of a node, or of one that is to come.
