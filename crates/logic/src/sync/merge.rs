@@ -4,7 +4,7 @@
 //! a join: order, repetition and detours do not matter. Where two contents exclude each other the
 //! loser is handed back, and becomes a node of its own beside the winner ([`conflict_copy`]).
 
-use ahoy_wire::sync::{Body, Class, Clock, NodeId, Place, Record, Relation, Value};
+use ahoy_wire::sync::{Body, Class, Clock, Dot, NodeId, Place, Record, Value};
 
 use super::names;
 
@@ -17,47 +17,67 @@ pub struct Merged {
     pub lost: Option<Body>,
 }
 
-/// Joins two places: the later one, or, if neither knew of the other, the one with the higher dot.
-pub fn merge_place(ours: &Place, theirs: &Place) -> Place {
-    match ours.clock.relation(&theirs.clock) {
-        Relation::After => ours.clone(),
-        Relation::Before => theirs.clone(),
-        Relation::Equal | Relation::Concurrent => {
-            let winner = if rank(ours) >= rank(theirs) {
-                ours
-            } else {
-                theirs
-            };
-            Place {
-                clock: ours.clock.join(&theirs.clock),
-                ..winner.clone()
-            }
-        }
+/// How two versions of one thing stand to each other. What counts is whether the maker of one had
+/// seen the *change* that made the other, not all that its clock has gathered by merging since:
+/// who deletes what he sees has deleted it, whatever else was merged into its clock meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Ours replaces theirs.
+    Ours,
+    /// Theirs replaces ours.
+    Theirs,
+    /// One change, or each has seen the other.
+    Level,
+    /// Neither had seen the other.
+    Concurrent,
+}
+
+fn standing(ours: (&Clock, Dot), theirs: (&Clock, Dot)) -> Standing {
+    match (ours.0.has(theirs.1), theirs.0.has(ours.1)) {
+        (true, false) => Standing::Ours,
+        (false, true) => Standing::Theirs,
+        (true, true) => Standing::Level,
+        (false, false) => Standing::Concurrent,
     }
 }
 
-fn rank(place: &Place) -> (ahoy_wire::sync::Dot, NodeId, &ahoy_wire::sync::Name) {
-    (place.dot, place.parent, &place.name)
+/// Joins two places: the later one, or, if neither knew of the other, the one with the higher dot.
+pub fn merge_place(ours: &Place, theirs: &Place) -> Place {
+    let winner = match standing((&ours.clock, ours.dot), (&theirs.clock, theirs.dot)) {
+        Standing::Ours => ours,
+        Standing::Theirs => theirs,
+        Standing::Level | Standing::Concurrent => {
+            let rank = |place: &Place| (place.dot, place.parent, place.name.clone());
+            if rank(ours) >= rank(theirs) {
+                ours
+            } else {
+                theirs
+            }
+        }
+    };
+    Place {
+        clock: ours.clock.join(&theirs.clock),
+        ..winner.clone()
+    }
 }
 
 /// Joins two bodies. An edit beats a deletion that did not know of it; of two deletions the later
 /// knowledge counts; equal content with other metadata is no conflict. Of a directory, whose body is
 /// only metadata, the deletion wins: what lives in it keeps it alive.
 pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
-    match ours.clock.relation(&theirs.clock) {
-        Relation::After => {
-            return Merged {
-                body: ours.clone(),
-                lost: None,
-            };
-        }
-        Relation::Before => {
-            return Merged {
-                body: theirs.clone(),
-                lost: None,
-            };
-        }
-        Relation::Equal | Relation::Concurrent => {}
+    let clock = ours.clock.join(&theirs.clock);
+    let standing = standing((&ours.clock, ours.dot), (&theirs.clock, theirs.dot));
+    let settled = |winner: &Body| Merged {
+        body: Body {
+            clock: clock.clone(),
+            ..winner.clone()
+        },
+        lost: None,
+    };
+    match standing {
+        Standing::Ours => return settled(ours),
+        Standing::Theirs => return settled(theirs),
+        Standing::Level | Standing::Concurrent => {}
     }
     let ours_first = (ours.dot, &ours.value) >= (theirs.dot, &theirs.value);
     let (high, low) = if ours_first {
@@ -65,7 +85,6 @@ pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
     } else {
         (theirs, ours)
     };
-    let clock = ours.clock.join(&theirs.clock);
     let (winner, loser) = match (&high.value, &low.value) {
         (Value::Gone { was, seen }, Value::Gone { seen: other, .. }) => {
             let value = Value::Gone {
@@ -87,13 +106,12 @@ pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
         _ => (high, low),
     };
     let either_gone = loser.value.is_gone() || winner.value.is_gone();
-    let exclusive = !either_gone && !winner.value.same_content(&loser.value);
+    let exclusive = standing == Standing::Concurrent
+        && !either_gone
+        && !winner.value.same_content(&loser.value);
     Merged {
-        body: Body {
-            clock,
-            ..winner.clone()
-        },
         lost: exclusive.then(|| loser.clone()),
+        ..settled(winner)
     }
 }
 
@@ -124,7 +142,7 @@ pub fn conflict_copy(original: NodeId, place: &Place, lost: &Body) -> Record {
 /// else, who did not know of the move, deleted it.
 pub fn is_alive(record: &Record) -> bool {
     match &record.body.value {
-        Value::Gone { seen, .. } => !record.place.clock.within(seen),
+        Value::Gone { seen, .. } => !seen.has(record.place.dot),
         Value::Dir(_) | Value::File { .. } | Value::Link { .. } => true,
     }
 }
@@ -139,7 +157,7 @@ pub fn value_of(record: &Record) -> &Value {
 
 #[cfg(test)]
 mod tests {
-    use ahoy_wire::sync::{Dot, Hash, Label, Meta, Mtime, Name, ReplicaId};
+    use ahoy_wire::sync::{Hash, Label, Meta, Mtime, Name, ReplicaId};
     use proptest::prelude::*;
 
     use super::*;

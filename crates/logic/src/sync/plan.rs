@@ -305,12 +305,8 @@ impl Engine {
         let Some(node) = self.tree.node(id) else {
             return Verdict::Done;
         };
-        let value = match &node.record.body.value {
-            // A deleted directory that stays because of what lives in it keeps what it has.
-            Value::Gone { was, .. } if node.record.class == Class::Leaf => (**was).clone(),
-            Value::Gone { .. } => return Verdict::Done,
-            value => value.clone(),
-        };
+        // A deleted directory that stays because of what lives in it is as it was.
+        let value = value_of(&node.record).clone();
         if value == synced.value {
             return Verdict::Done;
         }
