@@ -221,6 +221,8 @@ impl World {
             text.push_str(&log.join("\n"));
             for (index, machine) in self.machines.iter().enumerate() {
                 text.push_str(&format!("\nmachine {index}: {:#?}", brief(&machine.disk)));
+                let reasons = machine.engine.as_ref().map(Engine::reasons);
+                text.push_str(&format!("\n{reasons:#?}"));
             }
         }
         text

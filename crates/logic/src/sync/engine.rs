@@ -245,6 +245,19 @@ impl Engine {
         }
     }
 
+    /// Why each node that is not as it should be is not, for people who look for a fault.
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons = self.work.reasons();
+        for id in self.work.open() {
+            if let Some(node) = self.tree.node(id) {
+                let at = self.tree.path(id);
+                let (place, goal) = (&node.record.place, self.tree.goal(id));
+                reasons.push(format!("{id:?} at {at:?}, wants {goal:?}, {place:?}"));
+            }
+        }
+        reasons
+    }
+
     /// Contents that are still wanted: partial downloads of others can go.
     pub fn wants(&self, hash: Hash) -> bool {
         self.work.craves(hash)

@@ -147,7 +147,7 @@ impl Engine {
         let mut dir = NodeId::ROOT;
         let mut at = RelPath::root();
         for name in path.names() {
-            match self.tree.on_disk(dir, &name) {
+            match self.tree.dir_on_disk(dir, &name) {
                 Some(id) => {
                     dir = id;
                     let Some(next) = at.join(&name) else { return };

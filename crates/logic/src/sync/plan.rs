@@ -321,7 +321,10 @@ impl Engine {
         let keys = vec![(synced.parent, synced.name.clone())];
         let expect = synced.print;
         let same_content = value.same_content(&synced.value);
-        if !same_content && let Some(other) = self.needs_content_of(id, &synced) {
+        if !same_content
+            && !self.work.may_go_ahead(id)
+            && let Some(other) = self.needs_content_of(id, &synced)
+        {
             return self.wait(id, other);
         }
         let act = match value.clone() {
@@ -478,7 +481,7 @@ impl Engine {
                 (elsewhere && synced.parent != PARKED && !self.work.is_busy(*id)).then_some(*id)
             };
             let Some(victim) = circle.iter().find_map(can_park) else {
-                return self.pause(id, CHANGED_PAUSE);
+                return self.break_exchange(id, &circle);
             };
             if victim != id {
                 self.work.wait(id, on);
@@ -487,6 +490,19 @@ impl Engine {
         }
         self.work.wait(id, on);
         Verdict::Pending
+    }
+
+    /// A circle in which nobody moves: each is about to lose a content that another still needs,
+    /// as after an exchange of two contents. If a peer has all that is needed one goes ahead.
+    fn break_exchange(&mut self, id: NodeId, circle: &[NodeId]) -> Verdict {
+        let open: Vec<LinkId> = self.gossip.open_links().collect();
+        let all_offered = circle.iter().all(|id| self.work.is_offered(*id, &open));
+        let goes_first = circle.iter().min() == Some(&id) && !self.work.may_go_ahead(id);
+        if all_offered && goes_first {
+            self.work.go_ahead(id);
+            return Verdict::Again;
+        }
+        self.pause(id, CHANGED_PAUSE)
     }
 
     fn park(&mut self, id: NodeId) -> Verdict {

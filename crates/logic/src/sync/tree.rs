@@ -223,10 +223,17 @@ impl Tree {
         self.census
     }
 
-    /// Follows a path of the disk; the root for the empty path.
+    /// The directory at that name on disk.
+    pub fn dir_on_disk(&self, dir: NodeId, name: &Name) -> Option<NodeId> {
+        let id = self.on_disk(dir, name)?;
+        let synced = self.nodes.get(&id)?.synced.as_ref()?;
+        matches!(synced.value, Value::Dir(_)).then_some(id)
+    }
+
+    /// The directory at a path of the disk; the root for the empty path.
     pub fn resolve(&self, path: &RelPath) -> Option<NodeId> {
         path.names()
-            .try_fold(NodeId::ROOT, |dir, name| self.on_disk(dir, &name))
+            .try_fold(NodeId::ROOT, |dir, name| self.dir_on_disk(dir, &name))
     }
 
     /// Where a node is on disk; `None` if it is not, or is parked, or the path is too long.

@@ -90,6 +90,7 @@ pub struct Work {
     offers: BTreeMap<NodeId, BTreeSet<LinkId>>,
     refusals: BTreeMap<NodeId, BTreeSet<LinkId>>,
     bad_locals: BTreeSet<NodeId>,
+    ahead: BTreeSet<NodeId>,
     refused_rounds: BTreeMap<NodeId, u32>,
 }
 
@@ -101,6 +102,56 @@ impl Work {
         let waiting = self.waits_on.len() + self.later.len() + self.stranded.len();
         let sourceless = self.unsourced.len() + self.unfetched.len();
         (self.ready.len() + self.jobs.len() + waiting + sourceless) as u64
+    }
+
+    /// Why each node that is not done is not, for people who look for a fault.
+    pub fn reasons(&self) -> Vec<String> {
+        let ready = self.ready.iter().map(|(_, id)| format!("{id:?} is ready"));
+        let busy = self
+            .job_of
+            .iter()
+            .map(|(id, job)| format!("{id:?} is in work, {job:?}"));
+        let waits = self
+            .waits_on
+            .iter()
+            .map(|(id, on)| format!("{id:?} waits for {on:?}"));
+        let later = self
+            .later_of
+            .iter()
+            .map(|(id, at)| format!("{id:?} waits until {at:?}"));
+        let stranded = self
+            .stranded
+            .iter()
+            .map(|id| format!("{id:?} has no directory yet"));
+        let sourceless = self
+            .unsourced
+            .iter()
+            .map(|id| format!("{id:?} has no source"));
+        let queued = self
+            .unfetched
+            .iter()
+            .map(|id| format!("{id:?} waits for a free fetch"));
+        let all = ready.chain(busy).chain(waits).chain(later);
+        all.chain(stranded)
+            .chain(sourceless)
+            .chain(queued)
+            .collect()
+    }
+
+    /// The nodes that are not done.
+    pub fn open(&self) -> BTreeSet<NodeId> {
+        let ready = self.ready.iter().map(|(_, id)| *id);
+        let keyed = self
+            .job_of
+            .keys()
+            .chain(self.waits_on.keys())
+            .chain(self.later_of.keys());
+        let sets = self
+            .stranded
+            .iter()
+            .chain(&self.unsourced)
+            .chain(&self.unfetched);
+        ready.chain(keyed.copied()).chain(sets.copied()).collect()
     }
 
     /// Content bytes that are still to come.
@@ -248,6 +299,7 @@ impl Work {
         self.offers.remove(&id);
         self.refusals.remove(&id);
         self.bad_locals.remove(&id);
+        self.ahead.remove(&id);
         self.refused_rounds.remove(&id);
         self.drop_content(id);
     }
@@ -433,6 +485,21 @@ impl Work {
         if let Some(refusals) = self.refusals.get_mut(&id) {
             refusals.remove(&link);
         }
+    }
+
+    /// Whether one of these peers has said to hold what the node lacks.
+    pub fn is_offered(&self, id: NodeId, open: &[LinkId]) -> bool {
+        let offers = self.offers.get(&id);
+        offers.is_some_and(|offers| open.iter().any(|link| offers.contains(link)))
+    }
+
+    /// This node may replace its content although another still needs it.
+    pub fn go_ahead(&mut self, id: NodeId) {
+        self.ahead.insert(id);
+    }
+
+    pub fn may_go_ahead(&self, id: NodeId) -> bool {
+        self.ahead.contains(&id)
     }
 
     pub fn refused(&mut self, id: NodeId, link: Option<LinkId>) {
