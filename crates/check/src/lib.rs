@@ -19,7 +19,6 @@ pub mod program;
 pub mod report;
 pub mod runner;
 pub mod stream;
-pub mod target;
 
 pub mod echo;
 pub mod enroll;

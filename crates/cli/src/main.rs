@@ -7,6 +7,8 @@ mod words;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// Keep folders the same on all your machines, with nobody in between.
 #[derive(Parser)]
@@ -28,11 +30,13 @@ enum Verb {
     Ticket(cmd::ticket::Args),
     Check(cmd::check::Args),
     Web(cmd::web::Args),
+    Echo(cmd::echo::Args),
 }
 
 /// Exit codes: 0 fine, 1 the answer is no, 2 misuse (clap's own, and `Misuse`), 3 broke.
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    log_to_stderr();
     let outcome: anyhow::Result<ExitCode> = match cli.verb {
         Verb::Share(args) => cmd::share::run(args),
         Verb::Join(args) => cmd::join::run(args),
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Ticket(args) => cmd::ticket::run(args),
         Verb::Check(args) => cmd::check::run(args),
         Verb::Web(args) => cmd::web::run(args),
+        Verb::Echo(args) => cmd::echo::run(args),
     };
     match outcome {
         Ok(code) => code,
@@ -52,6 +57,17 @@ fn main() -> ExitCode {
             ExitCode::from(if misuse { 2 } else { 3 })
         }
     }
+}
+
+/// What the floors below report, on standard error: warnings and errors, or what `AHOY_LOG` asks
+/// for (`AHOY_LOG=debug`, `AHOY_LOG=ahoy_host=trace`).
+fn log_to_stderr() {
+    let warnings = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+    let filter = warnings.with_env_var("AHOY_LOG").from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
 }
 
 #[cfg(test)]

@@ -1,7 +1,15 @@
 //! The real world: sockets, files, the index, and the loops that drive the logic.
 
+pub mod clock;
+pub mod datagram;
 pub mod discovery;
+pub mod drive;
+pub mod echo;
+pub mod listen;
+pub mod runtime;
 pub mod signals;
+pub mod stop;
+pub mod stream;
 pub mod sync;
 pub mod tracker;
 pub mod web;

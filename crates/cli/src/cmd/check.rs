@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use ahoy_check::attempt::Limits;
 use ahoy_check::case::Column;
+use ahoy_check::echo;
 use ahoy_check::report::{Report, case_text, list_text};
 use ahoy_check::runner::{self, UnknownCases};
-use ahoy_check::{echo, target};
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
-use super::{Hint, Misuse};
+use super::{Hint, Misuse, resolve};
 
 /// Examine a server or client of one of the protocols; exit 1 if it breaks a MUST.
 #[derive(clap::Args)]
@@ -104,20 +104,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn echo_column(args: &EchoArgs) -> anyhow::Result<Column> {
     let both = args.tcp == args.udp;
     Ok(echo::column(&echo::Target {
-        addr: server_addr(&args.addr)?,
+        addr: resolve(args.addr.as_str())?,
         tcp: args.tcp || both,
         udp: args.udp || both,
         idle: args.idle_ms.map(Duration::from_millis),
     }))
-}
-
-/// The address of the server under examination.
-fn server_addr(text: &str) -> anyhow::Result<std::net::SocketAddr> {
-    target::resolve(text)
-        .with_context(|| format!("{text:?} is no address to examine"))
-        .context(Hint(
-            "write it as HOST:PORT, for instance 127.0.0.1:65432".to_owned(),
-        ))
 }
 
 fn examine(column: Column, how: &How) -> anyhow::Result<ExitCode> {

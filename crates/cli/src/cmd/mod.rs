@@ -1,6 +1,7 @@
 //! One file per verb: each parses its own arguments, runs, and prints.
 
 pub mod check;
+pub mod echo;
 pub mod join;
 pub mod ls;
 pub mod peers;
@@ -11,7 +12,10 @@ pub mod ticket;
 pub mod web;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::net::{SocketAddr, ToSocketAddrs};
+
+use anyhow::Context;
 
 /// What the user can do about a failure. Attach it as anyhow context; `main` prints it on a line of
 /// its own under the error.
@@ -36,6 +40,21 @@ impl fmt::Display for Misuse {
 }
 
 impl std::error::Error for Misuse {}
+
+/// The address that `place` names: `"HOST:PORT"` or `(HOST, PORT)`, IPv4 before IPv6.
+pub fn resolve(place: impl ToSocketAddrs + fmt::Debug) -> anyhow::Result<SocketAddr> {
+    let found = match place.to_socket_addrs() {
+        Ok(found) => found,
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            let misuse = Misuse(format!("{place:?} is no address"));
+            let hint = Hint("write it as HOST:PORT, for instance 127.0.0.1:65432".to_owned());
+            return Err(anyhow::Error::new(misuse).context(hint));
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot find {place:?}")),
+    };
+    let first = found.min_by_key(SocketAddr::is_ipv6);
+    first.with_context(|| format!("{place:?} has no address"))
+}
 
 /// Prints one line on standard output. A console that is gone does not stop a server, so a failure
 /// to print is no failure.
