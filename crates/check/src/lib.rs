@@ -10,6 +10,7 @@
 //! - [`stream`], [`datagram`], [`program`]: the tools a case talks with.
 //! - [`runner`]: picks cases and runs them; [`report`]: prints what came out.
 //! - one module for each service, each with a `column`: [`echo`], [`enroll`].
+//! - one module for each service, each with a `column`: [`echo`], [`enroll`], [`web`].
 #![forbid(unsafe_code)]
 
 pub mod attempt;
@@ -22,3 +23,4 @@ pub mod stream;
 
 pub mod echo;
 pub mod enroll;
+pub mod web;

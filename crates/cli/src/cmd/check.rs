@@ -14,6 +14,7 @@ use ahoy_check::case::Column;
 use ahoy_check::echo;
 use ahoy_check::report::{Report, case_text, list_text};
 use ahoy_check::runner::{self, UnknownCases};
+use ahoy_check::web;
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
@@ -75,6 +76,8 @@ enum Format {
 enum Service {
     /// Examine an echo server.
     Echo(EchoArgs),
+    /// Examine a web server.
+    Web(WebArgs),
 }
 
 #[derive(clap::Args)]
@@ -93,10 +96,43 @@ struct EchoArgs {
     idle_ms: Option<u64>,
 }
 
+#[derive(clap::Args)]
+struct WebArgs {
+    /// The server, as HOST:PORT.
+    #[arg(default_value = "127.0.0.1:8080")]
+    addr: String,
+    /// The path of a file that it serves, best a few kilobytes long.
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = parse_path)]
+    path: String,
+    /// The path of a folder that it serves, without a slash at its end; examined if given.
+    #[arg(long, value_name = "PATH", value_parser = parse_path)]
+    folder: Option<String>,
+    /// The time that it gives a request to arrive, in milliseconds; examined if given.
+    #[arg(long, value_name = "MS")]
+    request_ms: Option<u64>,
+    /// The time without a request after which it closes, in milliseconds; examined if given.
+    #[arg(long, value_name = "MS")]
+    idle_ms: Option<u64>,
+}
+
+fn parse_path(text: &str) -> Result<String, String> {
+    let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+    if text.starts_with('/') && visible {
+        Ok(text.to_owned())
+    } else {
+        Err(
+            "wants a path as it stands in an address: it begins with a slash, and anything but \
+             visible ASCII is percent-encoded"
+                .to_owned(),
+        )
+    }
+}
+
 /// Runs the examination that the arguments ask for.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let column = match args.service {
         Service::Echo(echo) => echo_column(&echo)?,
+        Service::Web(web) => web_column(&web)?,
     };
     examine(column, &args.how)
 }
@@ -107,6 +143,16 @@ fn echo_column(args: &EchoArgs) -> anyhow::Result<Column> {
         addr: resolve(args.addr.as_str())?,
         tcp: args.tcp || both,
         udp: args.udp || both,
+        idle: args.idle_ms.map(Duration::from_millis),
+    }))
+}
+
+fn web_column(args: &WebArgs) -> anyhow::Result<Column> {
+    Ok(web::column(&web::Target {
+        addr: resolve(args.addr.as_str())?,
+        path: args.path.clone(),
+        folder: args.folder.clone(),
+        request: args.request_ms.map(Duration::from_millis),
         idle: args.idle_ms.map(Duration::from_millis),
     }))
 }

@@ -5,7 +5,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use ahoy_host::web::{self, Config, Counts, ServeError, WORKERS_MAX};
 use ahoy_logic::web::{Limits, Site};
 use anyhow::{Context, anyhow};
 
-use super::{Hint, Misuse, say};
+use super::{Hint, resolve, say};
 
 /// Serve the files of a folder over HTTP.
 #[derive(clap::Args)]
@@ -154,26 +154,17 @@ fn config(args: &Args) -> anyhow::Result<Config> {
 fn listen(text: &str) -> anyhow::Result<TcpListener> {
     let addr = resolve(text)?;
     web::listen(addr).map_err(|error| {
-        let hint = match error.kind() {
-            io::ErrorKind::AddrInUse => "choose another with --listen; port 0 takes any free one",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege; try 8080",
-            _ => "--listen wants an address of this machine, for instance 127.0.0.1:8080",
+        let kind = error.kind();
+        let hint = if kind == io::ErrorKind::AddrInUse {
+            "choose another with --listen; port 0 takes any free one"
+        } else if kind == io::ErrorKind::PermissionDenied {
+            "ports below 1024 need a privilege; try 8080"
+        } else {
+            "--listen wants an address of this machine, for instance 127.0.0.1:8080"
         };
         anyhow::Error::new(error)
             .context(format!("cannot listen at {addr}"))
             .context(Hint(hint.to_owned()))
-    })
-}
-
-fn resolve(text: &str) -> anyhow::Result<SocketAddr> {
-    let found = text
-        .to_socket_addrs()
-        .ok()
-        .and_then(|mut addrs| addrs.next());
-    found.ok_or_else(|| {
-        anyhow::Error::new(Misuse(format!("{text:?} is no address to listen at"))).context(Hint(
-            "write it as ADDRESS:PORT, for instance 127.0.0.1:8080".to_owned(),
-        ))
     })
 }
 
