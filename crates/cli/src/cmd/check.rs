@@ -140,7 +140,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn echo_column(args: &EchoArgs) -> anyhow::Result<Column> {
     let both = args.tcp == args.udp;
     Ok(echo::column(&echo::Target {
-        addr: resolve(args.addr.as_str())?,
+        addr: resolve(&args.addr)?,
         tcp: args.tcp || both,
         udp: args.udp || both,
         idle: args.idle_ms.map(Duration::from_millis),

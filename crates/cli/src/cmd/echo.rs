@@ -16,7 +16,7 @@ use ahoy_wire::echo::PORT_DEFAULT;
 use anyhow::Context;
 use clap::Subcommand;
 
-use super::{Hint, resolve, say};
+use super::{Hint, host_and_port, resolve, say};
 
 mod bench;
 
@@ -114,8 +114,8 @@ fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
 fn bind(args: &ServerArgs) -> anyhow::Result<Sockets> {
     let place = &args.place;
     let addr = match &args.listen {
-        Some(listen) => resolve(listen.as_str())?,
-        None => resolve((place.host.as_str(), place.port))?,
+        Some(listen) => resolve(listen)?,
+        None => resolve(&host_and_port(&place.host, place.port))?,
     };
     let mut sockets = Sockets::default();
     let backlog = listen::BACKLOG_DEFAULT;
@@ -178,7 +178,7 @@ fn python_address(addr: SocketAddr) -> String {
 
 fn ask(args: &ClientArgs) -> anyhow::Result<ExitCode> {
     let place = &args.place;
-    let addr = resolve((place.host.as_str(), place.port))?;
+    let addr = resolve(&host_and_port(&place.host, place.port))?;
     let wait = Duration::from_millis(args.wait_ms);
     let by_udp = place.udp && !place.tcp;
     let outcome = if args.bench.wanted {

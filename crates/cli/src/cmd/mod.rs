@@ -41,19 +41,28 @@ impl fmt::Display for Misuse {
 
 impl std::error::Error for Misuse {}
 
-/// The address that `place` names: `"HOST:PORT"` or `(HOST, PORT)`, IPv4 before IPv6.
-pub fn resolve(place: impl ToSocketAddrs + fmt::Debug) -> anyhow::Result<SocketAddr> {
-    let found = match place.to_socket_addrs() {
+/// The address that `text` (`HOST:PORT`) names, IPv4 before IPv6.
+pub fn resolve(text: &str) -> anyhow::Result<SocketAddr> {
+    let found = match text.to_socket_addrs() {
         Ok(found) => found,
         Err(error) if error.kind() == ErrorKind::InvalidInput => {
-            let misuse = Misuse(format!("{place:?} is no address"));
+            let misuse = Misuse(format!("{text:?} is no address"));
             let hint = Hint("write it as HOST:PORT, for instance 127.0.0.1:65432".to_owned());
             return Err(anyhow::Error::new(misuse).context(hint));
         }
-        Err(error) => return Err(error).with_context(|| format!("cannot find {place:?}")),
+        Err(error) => return Err(error).with_context(|| format!("cannot find {text}")),
     };
     let first = found.min_by_key(SocketAddr::is_ipv6);
-    first.with_context(|| format!("{place:?} has no address"))
+    first.with_context(|| format!("{text} has no address"))
+}
+
+/// HOST and PORT, given apart, in one text; an IPv6 address gets its brackets.
+pub fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// Prints one line on standard output. A console that is gone does not stop a server, so a failure

@@ -105,18 +105,9 @@ pub fn exchange_stream(
     let mut received_bytes = 0;
     let mut buffer = vec![0; READ_BYTES_MAX];
     let mut heard = Instant::now();
-    loop {
-        // In this order: once the end is seen, the count is final.
-        let ended = sending.ended.load(Ordering::Acquire);
-        let missing_bytes = sending
-            .bytes
-            .load(Ordering::Acquire)
-            .saturating_sub(received_bytes);
-        if ended && missing_bytes == 0 {
-            return Ok(received_bytes);
-        }
+    while let Some(missing_bytes) = sending.missing(received_bytes) {
         match stream.read(&mut buffer) {
-            Ok(0) => return Err(ClientError::Cut { missing_bytes }),
+            Ok(0) => return cut(&sending, received_bytes),
             Ok(len) => {
                 received_bytes += len as u64;
                 output.write_all(&buffer[..len])?;
@@ -134,10 +125,19 @@ pub fn exchange_stream(
                 }
             }
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {
-                return Err(ClientError::Cut { missing_bytes });
+                return cut(&sending, received_bytes);
             }
             Err(error) => return Err(error.into()),
         }
+    }
+    Ok(received_bytes)
+}
+
+/// The server ended its side: fine if that was all.
+fn cut(sending: &Sending, received_bytes: u64) -> Result<u64, ClientError> {
+    match sending.missing(received_bytes) {
+        None => Ok(received_bytes),
+        Some(missing_bytes) => Err(ClientError::Cut { missing_bytes }),
     }
 }
 
@@ -206,8 +206,20 @@ impl Sending {
                 Err(_) => break,
             }
         }
-        let _ = stream.shutdown(Shutdown::Write);
+        // Set first, so that whoever sees the server's answer to the end sees the mark as well.
         self.ended.store(true, Ordering::Release);
+        let _ = stream.shutdown(Shutdown::Write);
+    }
+
+    /// What is still due when `received_bytes` have come, in bytes; None when all has been sent and
+    /// has come back. The mark is read before the count, because the count is final behind it.
+    fn missing(&self, received_bytes: u64) -> Option<u64> {
+        let ended = self.ended.load(Ordering::Acquire);
+        let missing = self
+            .bytes
+            .load(Ordering::Acquire)
+            .saturating_sub(received_bytes);
+        (!ended || missing > 0).then_some(missing)
     }
 }
 
