@@ -29,6 +29,7 @@ enum Verb {
     Ls(cmd::ls::Args),
     Ticket(cmd::ticket::Args),
     Check(cmd::check::Args),
+    Tracker(cmd::tracker::Args),
     Web(cmd::web::Args),
     Echo(cmd::echo::Args),
 }
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Verb::Ls(args) => cmd::ls::run(args),
         Verb::Ticket(args) => cmd::ticket::run(args),
         Verb::Check(args) => cmd::check::run(args),
+        Verb::Tracker(args) => cmd::tracker::run(args),
         Verb::Web(args) => cmd::web::run(args),
         Verb::Echo(args) => cmd::echo::run(args),
     };

@@ -30,6 +30,9 @@ pub struct Sockets {
     pub listeners: Vec<std::net::TcpListener>,
     /// Where datagrams are received.
     pub datagrams: Vec<std::net::UdpSocket>,
+    /// Through which connections come that were accepted elsewhere, by a program that shares one
+    /// port among several services; of those, nothing was read yet.
+    pub handed: Option<mpsc::Receiver<std::net::TcpStream>>,
 }
 
 /// No service has more connections than this at once, whatever its limits say.
@@ -105,6 +108,9 @@ where
             listener,
             Arc::clone(&slots),
         ));
+    }
+    if let Some(handed) = sockets.handed {
+        loops.spawn(stream::adopt(Arc::clone(&core), handed, Arc::clone(&slots)));
     }
     for socket in datagrams {
         loops.spawn(datagram::receive(Arc::clone(&core), socket));

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ahoy_logic::machine::{ConnectionId, Input, Machine};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::drive::{Core, Order, Orders};
@@ -52,6 +52,37 @@ where
             }
         }
     }
+}
+
+/// Serves connections that were accepted elsewhere, as long as there are slots; when there are none,
+/// those that come wait in the channel.
+pub(crate) async fn adopt<M>(
+    core: Arc<Core<M>>,
+    mut handed: mpsc::Receiver<std::net::TcpStream>,
+    slots: Arc<Semaphore>,
+) where
+    M: Machine + Send + 'static,
+    M::Note: Send,
+{
+    while let Some(stream) = handed.recv().await {
+        let slot = Arc::clone(&slots).acquire_owned().await;
+        let slot = slot.expect("the slots are never closed");
+        let adopted = stream
+            .set_nonblocking(true)
+            .and_then(|()| TcpStream::from_std(stream));
+        match adopted {
+            Ok(stream) => {
+                let core = Arc::clone(&core);
+                tokio::spawn(async move {
+                    serve(&core, stream).await;
+                    drop(slot);
+                });
+            }
+            Err(error) => tracing::warn!(%error, "cannot take a connection over"),
+        }
+    }
+    // Nobody hands anything over any more; the loop goes on for the others.
+    std::future::pending().await
 }
 
 /// One connection, from the machine's `Opened` to its `Closed`.

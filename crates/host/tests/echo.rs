@@ -32,6 +32,7 @@ impl Server {
         let sockets = Sockets {
             listeners: vec![listener],
             datagrams: vec![datagrams],
+            ..Sockets::default()
         };
         let (tell, notes) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();

@@ -9,6 +9,7 @@ pub mod share;
 pub mod status;
 pub mod sync;
 pub mod ticket;
+pub mod tracker;
 pub mod web;
 
 use std::fmt;

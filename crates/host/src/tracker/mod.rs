@@ -4,6 +4,9 @@
 //! Ed25519, and no decisions.
 
 mod announcer;
+mod service;
+
+pub use service::{Busy, Door, HANDED_MAX, OnNote, TrackerService, serve};
 
 pub use announcer::{
     Announcer, AnnouncerConfig, AnnouncerStatus, OnEvent, TRACKER_TEXT_LEN_MAX, TRACKERS_MAX,

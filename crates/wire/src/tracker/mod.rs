@@ -24,6 +24,8 @@ pub use encode::{
 use crate::bounded::Bounded;
 use crate::peer::PeerId;
 
+/// Where trackers listen unless they are told otherwise.
+pub const PORT_DEFAULT: u16 = 7447;
 /// The version of the protocol that this code speaks.
 pub const VERSION: u8 = 1;
 /// The first bytes in both directions: `AHOY` and the version (`tracker-1`).
