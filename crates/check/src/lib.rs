@@ -11,6 +11,7 @@
 //! - [`runner`]: picks cases and runs them; [`report`]: prints what came out.
 //! - one module for each service, each with a `column`: [`echo`], [`enroll`].
 //! - one module for each service, each with a `column`: [`echo`], [`enroll`], [`web`].
+//! - one module for each service, each with a `column`: [`echo`], [`hello`].
 #![forbid(unsafe_code)]
 
 pub mod attempt;
@@ -24,3 +25,4 @@ pub mod stream;
 pub mod echo;
 pub mod enroll;
 pub mod web;
+pub mod hello;
