@@ -32,6 +32,7 @@ enum Verb {
     Tracker(cmd::tracker::Args),
     Web(cmd::web::Args),
     Echo(cmd::echo::Args),
+    Hello(cmd::hello::Args),
 }
 
 /// Exit codes: 0 fine, 1 the answer is no, 2 misuse (clap's own, and `Misuse`), 3 broke.
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Verb::Tracker(args) => cmd::tracker::run(args),
         Verb::Web(args) => cmd::web::run(args),
         Verb::Echo(args) => cmd::echo::run(args),
+        Verb::Hello(args) => cmd::hello::run(args),
     };
     match outcome {
         Ok(code) => code,

@@ -5,6 +5,7 @@ pub mod datagram;
 pub mod discovery;
 pub mod drive;
 pub mod echo;
+pub mod hello;
 pub mod listen;
 pub mod runtime;
 pub mod signals;

@@ -6,8 +6,15 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../../../fuzz/properties/hello.rs"]
+mod hello;
 #[path = "../../../fuzz/properties/pickle.rs"]
 mod pickle;
+
+#[test]
+fn hello() {
+    replay("hello", hello::holds);
+}
 
 #[test]
 fn pickle() {

@@ -20,6 +20,8 @@ use clap::{Subcommand, ValueEnum};
 
 use super::{Hint, Misuse, resolve};
 
+mod hello;
+
 /// Examine a server or client of one of the protocols; exit 1 if it breaks a MUST.
 #[derive(clap::Args)]
 pub struct Args {
@@ -78,6 +80,10 @@ enum Service {
     Echo(EchoArgs),
     /// Examine a web server.
     Web(WebArgs),
+    /// Examine a hello server.
+    Hello(hello::ServerArgs),
+    /// Examine a hello client: start it against a scripted server.
+    HelloClient(hello::ClientArgs),
 }
 
 #[derive(clap::Args)]
@@ -133,6 +139,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let column = match args.service {
         Service::Echo(echo) => echo_column(&echo)?,
         Service::Web(web) => web_column(&web)?,
+        Service::Hello(server) => hello::server(&server)?,
+        Service::HelloClient(client) => hello::client(&client, args.how.list)?,
     };
     examine(column, &args.how)
 }

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod echo;
+pub mod hello;
 pub mod join;
 pub mod ls;
 pub mod peers;

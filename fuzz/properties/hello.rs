@@ -1,10 +1,9 @@
-//! What must hold for any bytes at all; shared by the property tests, the committed corpus and the
-//! fuzz target. It panics where a property is broken and returns nothing.
+//! What must hold of the hello codec for any bytes at all.
 
 use ahoy_wire::hello::{MESSAGE_BYTES_MAX, Part, REPLY_BYTES_MAX, Reply, Request};
 
-/// Every property of both decoders on one input.
-pub fn hold_for(bytes: &[u8]) {
+/// Panics if it does not hold for `bytes`.
+pub fn holds(bytes: &[u8]) {
     request(bytes);
     reply(bytes);
 }
