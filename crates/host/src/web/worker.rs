@@ -408,6 +408,7 @@ impl<'a> Worker<'a> {
             let _ = shutdown(listener, Shutdown::Both);
         }
         for index in self.peers.indices() {
+            self.advance(index, Input::Stopping);
             if self.peers.get_mut(index).is_some_and(|peer| !peer.writing) {
                 self.receive(index);
             }

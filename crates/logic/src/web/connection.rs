@@ -46,7 +46,9 @@ pub enum Input<'a> {
     Sent,
     /// The time limit of [`Connection::wait`] was reached.
     Due,
-    /// The server is about to stop: finish what has begun, begin nothing new (web-65).
+    /// The server is about to stop: whatever is answered from now on is answered last (web-65).
+    Stopping,
+    /// Everything that came before the stop was handed in: begin nothing new.
     Stop,
 }
 
@@ -199,6 +201,10 @@ impl Connection {
             }
             Input::Sent => self.sent(now),
             Input::Due => self.due(now, wall, site, out),
+            Input::Stopping => {
+                self.stopping = true;
+                Effect::Nothing
+            }
             Input::Stop => self.stop(),
         };
         Step {
