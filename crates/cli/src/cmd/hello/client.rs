@@ -14,7 +14,7 @@ use ahoy_wire::hello::{HelloId, ID_BYTES_MAX, IdShape};
 use jiff::Zoned;
 
 use super::{Preset, Shape};
-use crate::cmd::{Hint, Misuse, resolve, say};
+use crate::cmd::{Hint, Misuse, host_and_port, resolve, say};
 
 /// How often a bad id at the prompt is asked for again before that counts as the end of input.
 const BAD_IDS_MAX: usize = 10;
@@ -76,7 +76,7 @@ pub(super) fn run(args: &ClientArgs) -> anyhow::Result<ExitCode> {
         anyhow::Error::new(Misuse(why)).context(Hint(hint.to_owned()))
     })?;
     let ask = Ask {
-        server: resolve((args.ip.as_str(), args.port))?,
+        server: resolve(&host_and_port(&args.ip, args.port))?,
         transport: if args.tcp {
             Transport::Tcp
         } else {

@@ -17,7 +17,7 @@ use ahoy_wire::hello::IdShape;
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
-use super::{Hint, resolve};
+use super::{Hint, host_and_port, resolve};
 use log::Log;
 
 /// Grant connection ids for a while, or ask for one.
@@ -195,7 +195,7 @@ fn config(args: &ServerArgs, notes: bool) -> Config {
 }
 
 fn bind(args: &ServerArgs) -> anyhow::Result<(Sockets, SocketAddr)> {
-    let addr = resolve((args.ip.as_str(), args.port))?;
+    let addr = resolve(&host_and_port(&args.ip, args.port))?;
     let mut sockets = Sockets::default();
     let backlog = listen::BACKLOG_DEFAULT;
     let bound = if args.tcp == args.udp {
