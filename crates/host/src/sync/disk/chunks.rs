@@ -65,7 +65,8 @@ impl Root {
     }
 }
 
-fn outline(file: &File, hash: Hash) -> std::io::Result<Option<Vec<Chunk>>> {
+/// The chunks of `file` if it has this hash.
+pub(super) fn outline(file: &File, hash: Hash) -> std::io::Result<Option<Vec<Chunk>>> {
     let mut chunks = Vec::new();
     let cut = cut(file, |_, bytes| {
         let len = u32::try_from(bytes.len()).expect("chunks are at most 256 KiB long");
@@ -96,7 +97,7 @@ pub(super) fn index_of(file: &File) -> rustix::io::Result<HashMap<Hash, (u64, u3
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io::Write;
 
     use super::*;

@@ -23,24 +23,23 @@ mod chunks;
 mod eyes;
 mod fetch;
 mod hands;
-mod later;
 mod litter;
-mod notify;
 mod print;
 mod publish;
 mod raw;
 mod reader;
 mod root;
 mod stage;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod walk;
-mod watches;
 mod world;
 
 pub use eyes::EyesOptions;
-pub use litter::Leftover;
+
 pub use root::{Root, RootError};
+pub use sweep::Leftover;
 pub use world::Listener;
 
 use crate::sync::supply::Supply;

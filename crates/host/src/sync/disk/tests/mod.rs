@@ -2,9 +2,11 @@
 
 mod hands;
 mod hostile;
+mod killed;
 mod looks;
 mod peers;
 mod reading;
+mod room;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

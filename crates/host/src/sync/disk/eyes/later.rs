@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ahoy_wire::sync::{Name, RelPath};
 
-use super::beneath::{is_within, rebase};
+use super::super::beneath::{is_within, rebase};
 
 /// How long a file that is open for writing has to be quiet before it is looked at.
 const QUIET: Duration = Duration::from_millis(300);
@@ -15,6 +15,41 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Most names that wait; more are looked at at once.
 const NAMES_MAX: usize = 10_000;
+
+/// A file that is closed more often than this within a second is still being written, whatever
+/// its closes say.
+const CLOSES_PER_SECOND_MAX: u32 = 8;
+
+/// Most files whose closes are counted.
+const COUNTED_MAX: usize = 1024;
+
+/// How often files were closed of late.
+#[derive(Debug, Default)]
+pub(super) struct Haste {
+    closes: HashMap<(RelPath, Name), (Instant, u32)>,
+}
+
+impl Haste {
+    /// It was closed once more; answers whether that happens too often to look every time.
+    pub(super) fn closed(&mut self, key: &(RelPath, Name), now: Instant) -> bool {
+        let second = Duration::from_secs(1);
+        if self.closes.len() >= COUNTED_MAX {
+            self.closes
+                .retain(|_, (first, _)| now.duration_since(*first) < second);
+        }
+        if let Some((first, count)) = self.closes.get_mut(key) {
+            if now.duration_since(*first) >= second {
+                (*first, *count) = (now, 0);
+            }
+            *count += 1;
+            return *count > CLOSES_PER_SECOND_MAX;
+        }
+        if self.closes.len() < COUNTED_MAX {
+            self.closes.insert(key.clone(), (now, 1));
+        }
+        false
+    }
+}
 
 /// The names and when they are due.
 #[derive(Debug, Default)]
@@ -134,6 +169,22 @@ mod tests {
         later.written(key("d", "g"), now);
         assert!(later.deadline() <= Some(now + QUIET));
         assert_eq!(later.take(now + QUIET), [key("d", "g")]);
+    }
+
+    #[test]
+    fn a_file_that_is_closed_all_the_time_is_in_too_much_haste() {
+        let (start, mut haste) = (Instant::now(), Haste::default());
+        let often: Vec<bool> = (0..20)
+            .map(|_| haste.closed(&key("d", "f"), start))
+            .collect();
+        let calm = CLOSES_PER_SECOND_MAX as usize;
+        assert!(often[..calm].iter().all(|hasty| !hasty) && often[calm..].iter().all(|h| *h));
+        assert!(!haste.closed(&key("d", "g"), start), "another file");
+        assert!(!haste.closed(&key("d", "f"), start + Duration::from_secs(1)));
+        for number in 0..2 * COUNTED_MAX {
+            haste.closed(&key("d", &number.to_string()), start);
+        }
+        assert!(haste.closes.len() <= COUNTED_MAX);
     }
 
     #[test]

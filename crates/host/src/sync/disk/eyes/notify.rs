@@ -1,6 +1,6 @@
 //! inotify: the raw events of one share.
 //!
-//! It adds watches and decodes events; what they mean is [`super::eyes`]'s business.
+//! It adds watches and decodes events; what they mean is decided elsewhere.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -9,7 +9,7 @@ use ahoy_wire::sync::{Name, RelPath, STATE_DIR};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::io::{Errno, Result};
 
-use super::Root;
+use super::super::Root;
 
 /// Bytes of events taken from the kernel at once.
 const EVENTS_BYTES: usize = 64 * 1024;

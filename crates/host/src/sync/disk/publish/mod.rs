@@ -11,19 +11,19 @@ use std::sync::Arc;
 
 use ahoy_logic::sync::{Found, Print, Sighting, Trouble};
 use ahoy_wire::sync::{Meta, Mtime, Name, NodeId, RelPath};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
-use rustix::io::{Errno, Result as Sys};
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
+mod displace;
+mod expect;
 
 use super::beneath::{self, Parents};
 use super::litter::{self, put_back, rename_free};
-use super::print::{self, Glance, Kind};
-use super::raw::{Lease, Quiet};
+use super::print::{self, Kind};
 use super::stage::{self, Staged};
 use super::world::Change;
 use super::{Root, walk};
-
-/// What the owner of a directory needs to change names in it.
-const WRITABLE: u16 = 0o300;
+use expect::is_as_expected;
 
 /// What the caller of a step gets: the print of what is there now, or why nothing was done.
 pub(super) type Done = Result<Option<Print>, Trouble>;
@@ -97,6 +97,24 @@ impl<'p, 'w> Publisher<'p, 'w> {
             None => self.put_free(&spot, staged)?,
             Some(over) => self.put_over(node, &spot, over, staged)?,
         }
+        staged.published();
+        Ok(Some(self.print_after(&spot, &staged.print)))
+    }
+
+    /// Like [`Self::put`], as on a file system that cannot exchange two names.
+    #[cfg(test)]
+    pub(super) fn put_without_exchange(
+        &mut self,
+        node: NodeId,
+        at: &RelPath,
+        over: &Print,
+        staged: &mut Staged,
+    ) -> Done {
+        let spot = self.spot(at)?;
+        self.remember(&spot)?;
+        let there = self.expected(&spot, over)?;
+        let lease = self.lease(&spot, there.kind, over)?;
+        self.put_in_two_steps(node, &spot, over, staged, lease.as_ref())?;
         staged.published();
         Ok(Some(self.print_after(&spot, &staged.print)))
     }
@@ -319,242 +337,4 @@ impl<'p, 'w> Publisher<'p, 'w> {
         }
         done
     }
-}
-
-/// The ways to a free or a taken name.
-impl Publisher<'_, '_> {
-    fn put_free(&mut self, spot: &Spot, staged: &Staged) -> Result<(), Trouble> {
-        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
-        self.writable(&[Some((&spot.dir, &spot.fd))], || {
-            rename_free(tmp, staged.name(), &*spot.fd, name)
-        })
-        .map_err(trouble)
-    }
-
-    fn put_over(
-        &mut self,
-        node: NodeId,
-        spot: &Spot,
-        over: &Print,
-        staged: &mut Staged,
-    ) -> Result<(), Trouble> {
-        let there = self.expected(spot, over)?;
-        if there.kind == Kind::Dir {
-            return Err(Trouble::Changed);
-        }
-        let lease = self.lease(spot, there.kind, over)?;
-        let swap = litter::swap(node, over, &staged.print);
-        staged.rename(swap.clone()).map_err(stage::trouble)?;
-        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
-        let exchanged = self.writable(&[Some((&spot.dir, &spot.fd))], || {
-            rustix::fs::renameat_with(tmp, &*swap, &*spot.fd, name, RenameFlags::EXCHANGE)
-        });
-        match exchanged {
-            Ok(()) => {}
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                return self.put_in_two_steps(node, spot, over, staged, lease.as_ref());
-            }
-            Err(errno) => return Err(trouble(errno)),
-        }
-        match self.displaced(&swap, there.kind, over, lease.as_ref()) {
-            Ok(()) => {
-                let _ = rustix::fs::unlinkat(tmp, &*swap, AtFlags::empty());
-                Ok(())
-            }
-            Err(trouble) => {
-                self.exchange_back(spot, &swap, staged);
-                Err(trouble)
-            }
-        }
-    }
-
-    /// Puts what was displaced back. What comes out is what we had put there, unless somebody
-    /// has changed or replaced that at once.
-    fn exchange_back(&self, spot: &Spot, swap: &[u8], staged: &mut Staged) {
-        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
-        let back = rustix::fs::renameat_with(tmp, swap, &*spot.fd, name, RenameFlags::EXCHANGE);
-        let ours = print::glance(tmp, swap, self.root.device())
-            .is_ok_and(|glance| glance.print.same_but_ctime(&staged.print));
-        if back.is_err() || !ours {
-            let _ = put_back(tmp, swap, &*spot.fd, &spot.name);
-            staged.published();
-        }
-    }
-
-    /// Replaces a file where the file system cannot exchange two names. For a moment there is
-    /// none: better than a moment in which a new file of the user's could be overwritten.
-    fn put_in_two_steps(
-        &mut self,
-        node: NodeId,
-        spot: &Spot,
-        over: &Print,
-        staged: &mut Staged,
-        lease: Option<&Lease>,
-    ) -> Result<(), Trouble> {
-        let there = self.expected(spot, over)?;
-        let aside = litter::aside(node, over);
-        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
-        rename_free(&*spot.fd, name, tmp, &aside).map_err(trouble)?;
-        let put = self
-            .displaced(&aside, there.kind, over, lease)
-            .and_then(|()| self.put_free(spot, staged));
-        if put.is_ok() {
-            let _ = rustix::fs::unlinkat(tmp, &*aside, AtFlags::empty());
-        } else {
-            let _ = put_back(tmp, &aside, &*spot.fd, &spot.name);
-        }
-        put
-    }
-
-    /// Whether what has been taken to `name` in `tmp/` is what was expected, and nobody is about
-    /// to write to it.
-    fn displaced(
-        &self,
-        name: &[u8],
-        kind: Kind,
-        expect: &Print,
-        lease: Option<&Lease>,
-    ) -> Result<(), Trouble> {
-        let glance = print::glance(self.root.tmp(), name, self.root.device()).map_err(trouble)?;
-        if !is_as_expected(&glance, kind, expect) {
-            return Err(Trouble::Changed);
-        }
-        if lease.is_some_and(Lease::is_wanted) {
-            Err(Trouble::InUse)
-        } else {
-            Ok(())
-        }
-    }
-}
-
-/// Looking before acting.
-impl Publisher<'_, '_> {
-    fn spot(&mut self, path: &RelPath) -> Result<Spot, Trouble> {
-        let (dir, fd, name) = self.parents.parent(self.root.fd(), path).map_err(trouble)?;
-        Ok(Spot {
-            path: path.clone(),
-            dir,
-            fd,
-            name,
-        })
-    }
-
-    fn glance(&self, spot: &Spot) -> Sys<Glance> {
-        print::glance(&*spot.fd, spot.name.as_bytes(), self.root.device())
-    }
-
-    /// What is at the spot, if that is what the engine believes.
-    fn expected(&self, spot: &Spot, expect: &Print) -> Result<Glance, Trouble> {
-        let there = self.glance(spot).map_err(trouble)?;
-        let same = match there.kind {
-            Kind::Dir => there.print.same_file(expect),
-            Kind::File | Kind::Link => there.print.same(expect),
-            Kind::Foreign => false,
-        };
-        if same {
-            Ok(there)
-        } else {
-            Err(Trouble::Changed)
-        }
-    }
-
-    /// Keeps writers away from a file while it is looked at and displaced, where that is
-    /// possible; an error if there is one already.
-    fn lease(&self, spot: &Spot, kind: Kind, expect: &Print) -> Result<Option<Lease>, Trouble> {
-        if kind != Kind::File {
-            return Ok(None);
-        }
-        let name = spot.name.as_bytes();
-        let file = match beneath::open_file(&*spot.fd, name, self.root.device()) {
-            Ok(file) => file,
-            // Not readable, or being written under a lease of somebody else's.
-            Err(Errno::ACCESS | Errno::PERM) => return Ok(None),
-            Err(Errno::AGAIN) => return Err(Trouble::InUse),
-            Err(errno) => return Err(trouble(errno)),
-        };
-        match Lease::take(file) {
-            Quiet::Writer => Err(Trouble::InUse),
-            Quiet::Unknown => Ok(None),
-            Quiet::Held(lease) => {
-                let held = print::glance_open(lease.file(), self.root.device()).map_err(trouble)?;
-                if held.print.same(expect) {
-                    Ok(Some(lease))
-                } else {
-                    Err(Trouble::Changed)
-                }
-            }
-        }
-    }
-
-    /// Notes that a name is about to change, and the mtime that its directory has before.
-    fn remember(&mut self, spot: &Spot) -> Result<(), Trouble> {
-        self.change.touch(&spot.path);
-        if !self.dirs.contains_key(&spot.dir) {
-            let before = print::glance_open(&*spot.fd, self.root.device()).map_err(trouble)?;
-            self.dirs
-                .insert(spot.dir.clone(), (Arc::clone(&spot.fd), before.print.mtime));
-        }
-        Ok(())
-    }
-
-    /// The print of what we have put at the spot: the one before, with the change time of now,
-    /// unless somebody has changed it since.
-    fn print_after(&self, spot: &Spot, before: &Print) -> Print {
-        match self.glance(spot) {
-            Ok(after) if after.print.same_but_ctime(before) => after.print,
-            Ok(_) | Err(_) => *before,
-        }
-    }
-
-    /// A directory that is about to be moved, held: its owner must be able to write to it.
-    fn own_fd(&self, spot: &Spot, kind: Kind) -> Result<Option<Arc<OwnedFd>>, Trouble> {
-        if kind != Kind::Dir {
-            return Ok(None);
-        }
-        let fd = print::hold(&*spot.fd, spot.name.as_bytes()).map_err(trouble)?;
-        Ok(Some(Arc::new(fd)))
-    }
-
-    /// Does `act`; if permissions are in the way, and the directories are ours, makes them
-    /// writable for the moment.
-    fn writable(
-        &mut self,
-        dirs: &[Option<(&RelPath, &Arc<OwnedFd>)>],
-        act: impl Fn() -> Sys<()>,
-    ) -> Sys<()> {
-        match act() {
-            Err(Errno::ACCESS) => {}
-            answer => return answer,
-        }
-        let mut undo = Vec::new();
-        for (path, fd) in dirs.iter().flatten() {
-            let Ok(dir) = print::glance_open(&***fd, self.root.device()) else {
-                continue;
-            };
-            let closed = dir.print.mode & WRITABLE != WRITABLE;
-            if closed && dir.owner == rustix::process::geteuid().as_raw() {
-                let note = litter::note_mode(self.root, path, dir.print.mode)?;
-                self.change.touch(path);
-                let _ = stage::set_mode(&***fd, dir.print.mode | WRITABLE);
-                undo.push((fd, dir.print.mode, note));
-            }
-        }
-        let answer = act();
-        for (fd, mode, note) in undo {
-            let _ = stage::set_mode(&***fd, mode);
-            let _ = rustix::fs::unlinkat(self.root.tmp(), &*note, AtFlags::empty());
-        }
-        answer
-    }
-}
-
-/// Whether it is of this kind and untouched; a directory only has to be the same one. The change
-/// time may differ: our own renames move it.
-fn is_as_expected(glance: &Glance, kind: Kind, expect: &Print) -> bool {
-    glance.kind == kind
-        && match kind {
-            Kind::Dir => glance.print.same_file(expect),
-            Kind::File | Kind::Link => glance.print.same_but_ctime(expect),
-            Kind::Foreign => false,
-        }
 }
