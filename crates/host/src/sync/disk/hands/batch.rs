@@ -17,6 +17,11 @@ const BATCH_STEPS: usize = 1000;
 const BATCH_BYTES: u64 = 64 << 20;
 const BATCH_TIME: Duration = Duration::from_millis(50);
 
+/// Where other programs keep the device busy, a sync can take seconds, for one file as for
+/// thousands. Batches then grow with the time of the last sync, up to these.
+const SLOW_BATCH_STEPS: usize = 8000;
+const SLOW_BATCH_TIME: Duration = Duration::from_secs(2);
+
 /// Fewer files than this are synced one by one: a sync of the whole file system would also wait
 /// for everything that other programs have written.
 const SMALL_BATCH: usize = 10;
@@ -55,39 +60,36 @@ impl Shared {
     /// Prepares steps until the batch is full or the queue is empty, and makes their content
     /// durable. Answers what can be published and what has failed.
     fn prepare_batch(&self, first: Job) -> (Vec<Job>, Vec<Outcome>) {
-        let (mut ready, mut failed) = (Vec::new(), Vec::new());
-        let (started, mut bytes, mut files) = (Instant::now(), 0, 0);
+        let last_sync = Duration::from_micros(self.last_sync_us.load(Ordering::Relaxed));
+        let time = last_sync.clamp(BATCH_TIME, SLOW_BATCH_TIME);
+        let steps = if time > BATCH_TIME {
+            SLOW_BATCH_STEPS
+        } else {
+            BATCH_STEPS
+        };
+        let (mut batch, started) = (Batch::default(), Instant::now());
         let mut next = Some(first);
         while let Some(mut job) = next.take() {
             if job.staged.is_none() {
                 match guarded(|| self.prepare(&job.step)) {
-                    Ok(staged) => job.staged = staged,
-                    Err(trouble) => failed.push(failure(job.step.job, trouble)),
+                    Ok(staged) => {
+                        job.staged = staged;
+                        batch.add(job);
+                    }
+                    Err(trouble) => batch.failed.push(failure(job.step.job, trouble)),
                 }
+            } else {
+                batch.add(job);
             }
-            if failed
-                .last()
-                .is_none_or(|outcome: &Outcome| outcome.job != job.step.job)
-            {
-                files += usize::from(job.staged.as_ref().is_some_and(|s| s.unsynced.is_some()));
-                bytes += job.staged.as_ref().map_or(0, |s| s.print.size);
-                ready.push(job);
-            }
-            if files == SMALL_BATCH {
-                // From here on one sync serves all; no need to hold hundreds of files open.
-                ready.iter_mut().for_each(close);
-            } else if files > SMALL_BATCH {
-                ready.last_mut().into_iter().for_each(close);
-            }
-            let full = ready.len() >= BATCH_STEPS
-                || bytes >= BATCH_BYTES
-                || started.elapsed() >= BATCH_TIME;
+            let full = batch.ready.len() >= steps
+                || batch.bytes >= BATCH_BYTES
+                || started.elapsed() >= time;
             if !full && !self.stopped() {
                 next = self.lock().writes.pop_front();
             }
         }
-        self.sync_batch(&mut ready, &mut failed, files);
-        (ready, failed)
+        self.sync_batch(&mut batch);
+        (batch.ready, batch.failed)
     }
 
     pub(super) fn prepare(&self, step: &Step) -> Result<Option<Staged>, Trouble> {
@@ -131,21 +133,19 @@ impl Shared {
     }
 
     /// Makes the content of a batch durable before any of it is published.
-    fn sync_batch(&self, ready: &mut Vec<Job>, failed: &mut Vec<Outcome>, files: usize) {
-        if files >= SMALL_BATCH {
-            if let Err(errno) = rustix::fs::syncfs(self.root.fd()) {
-                let is_file = |job: &Job| matches!(job.step.act, Act::Write { .. });
-                let (files, others) = ready.drain(..).partition(is_file);
-                *ready = others;
-                let lost: Vec<Job> = files;
-                failed.extend(
-                    lost.iter()
-                        .map(|j| failure(j.step.job, stage::trouble(errno))),
-                );
+    fn sync_batch(&self, batch: &mut Batch) {
+        if batch.files >= SMALL_BATCH {
+            let started = Instant::now();
+            let synced = rustix::fs::syncfs(self.root.fd());
+            let took = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            self.last_sync_us.store(took, Ordering::Relaxed);
+            if let Err(errno) = synced {
+                batch.give_up_files(|| stage::trouble(errno));
             }
             return;
         }
-        ready.retain_mut(|job| {
+        let failed = &mut batch.failed;
+        batch.ready.retain_mut(|job| {
             let Some(file) = job.staged.as_mut().and_then(|s| s.unsynced.take()) else {
                 return true;
             };
@@ -190,9 +190,41 @@ impl Shared {
     }
 }
 
-fn close(job: &mut Job) {
-    if let Some(staged) = &mut job.staged {
-        staged.unsynced = None;
+/// Steps that are prepared and not yet published.
+#[derive(Default)]
+struct Batch {
+    ready: Vec<Job>,
+    failed: Vec<Outcome>,
+    /// How many of the steps have content that may not be on the device yet.
+    files: usize,
+    bytes: u64,
+}
+
+impl Batch {
+    fn add(&mut self, mut job: Job) {
+        if let Some(staged) = &mut job.staged {
+            self.bytes += staged.print.size;
+            self.files += usize::from(staged.unsynced.is_some());
+            // From here on one sync serves all; no need to hold hundreds of files open.
+            if self.files >= SMALL_BATCH {
+                staged.unsynced = None;
+            }
+        }
+        self.ready.push(job);
+        if self.files == SMALL_BATCH {
+            for staged in self.ready.iter_mut().filter_map(|job| job.staged.as_mut()) {
+                staged.unsynced = None;
+            }
+        }
+    }
+
+    /// Nothing that was written in this batch can be trusted to be on the device.
+    fn give_up_files(&mut self, trouble: impl Fn() -> Trouble) {
+        let is_file = |job: &Job| matches!(job.step.act, Act::Write { .. });
+        let (files, others): (Vec<Job>, _) = self.ready.drain(..).partition(is_file);
+        self.ready = others;
+        let lost = files.iter().map(|job| failure(job.step.job, trouble()));
+        self.failed.extend(lost);
     }
 }
 

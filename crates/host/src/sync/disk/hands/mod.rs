@@ -7,7 +7,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -40,6 +40,8 @@ struct Shared {
     supply: Arc<dyn Supply>,
     unsynced: Arc<AtomicBool>,
     stop: AtomicBool,
+    /// How long the last sync of the file system took.
+    last_sync_us: AtomicU64,
     queues: Mutex<Queues>,
     /// Something to write.
     to_write: Condvar,
@@ -89,6 +91,7 @@ impl Hands {
             supply,
             unsynced,
             stop: AtomicBool::new(false),
+            last_sync_us: AtomicU64::new(0),
             queues: Mutex::default(),
             to_write: Condvar::new(),
             to_fetch: Condvar::new(),

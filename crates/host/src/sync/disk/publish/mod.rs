@@ -331,8 +331,8 @@ impl<'p, 'w> Publisher<'p, 'w> {
             done &= rustix::fs::fsync(file).is_ok();
         }
         for (fd, _) in self.dirs.values() {
-            let synced = rustix::fs::openat(&**fd, c".", flags, Mode::empty())
-                .and_then(|dir| rustix::fs::fsync(dir));
+            let synced =
+                rustix::fs::openat(&**fd, c".", flags, Mode::empty()).and_then(rustix::fs::fsync);
             done &= synced.is_ok();
         }
         done

@@ -1,5 +1,6 @@
 //! Folders in which somebody works against us, or just at the same time.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
@@ -120,28 +121,34 @@ fn a_link_that_comes_and_goes_leads_nowhere() {
 /// known when they were made, are put in its place. Nothing that was appended may be lost.
 #[test]
 fn what_a_program_writes_while_its_file_is_replaced_is_not_lost() {
-    const LINES: u32 = 2000;
-    let scene = Scene::new();
+    const ROUNDS: u64 = 2000;
+    let scene = Scene::at(fast_dir(), Arc::new(Nobody), EyesOptions::default());
     scene.write("f", b"");
-    let (done, at) = (AtomicBool::new(false), scene.on_disk("f"));
+    let (round, at) = (AtomicU64::new(0), scene.on_disk("f"));
     let (mut replaced, mut refused) = (0, 0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for line in 0..LINES {
+            for line in 1..=ROUNDS {
+                while round.load(Ordering::Acquire) < line {
+                    std::thread::yield_now();
+                }
+                // A little later every time, to meet every moment of the replacement.
+                for _ in 0..(line * 97) % 20_000 {
+                    std::hint::spin_loop();
+                }
                 let file = fs::OpenOptions::new().append(true).open(&at);
                 writeln!(file.expect("there is always a file"), "{line}").expect("written");
             }
-            done.store(true, Ordering::Release);
         });
-        let mut version = 0;
-        while !done.load(Ordering::Acquire) {
+        for version in 1..=ROUNDS {
             let before = scene.print("f");
             let known = scene.read("f");
-            if !scene.print("f").same(&before) {
+            let same = scene.print("f").same(&before);
+            round.store(version, Ordering::Release);
+            if !same {
                 // What was read may not be what the print stands for.
                 continue;
             }
-            version += 1;
             let new = [&known[..], format!("version {version}\n").as_bytes()].concat();
             match scene.act(write_here("f", &new, Some(before))) {
                 Ok(_) => replaced += 1,
@@ -152,10 +159,10 @@ fn what_a_program_writes_while_its_file_is_replaced_is_not_lost() {
     });
     println!("{replaced} times replaced, {refused} times refused");
     let text = String::from_utf8(scene.read("f")).expect("text");
-    let mut lines: Vec<u32> = text.lines().filter_map(|line| line.parse().ok()).collect();
-    lines.sort_unstable();
-    let missing: Vec<u32> = (0..LINES).filter(|line| !lines.contains(line)).collect();
+    let lines: HashSet<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+    let missing: Vec<u64> = (1..=ROUNDS).filter(|line| !lines.contains(line)).collect();
     assert!(missing.is_empty(), "lost: {missing:?}");
+    assert!(replaced > 0);
     assert!(scene.litter().is_empty(), "{:?}", scene.litter());
 }
 
@@ -209,10 +216,11 @@ fn odd_names_go_through_unharmed() {
         };
         let print = scene.act(act).expect("written").expect("a print");
         scene.disk.read(at.clone(), print);
-        scene.until(|input| match input {
-            Input::Hashed { path, .. } => Some(assert_eq!(path, at)),
+        let hashed = scene.until(|input| match input {
+            Input::Hashed { path, .. } => Some(path),
             _ => None,
         });
+        assert_eq!(hashed, at);
     }
     let seen = scene.look_at_all();
     assert_eq!(seen.found.len(), odd.len());

@@ -59,7 +59,7 @@ fn the_process_to_be_killed() {
 
 #[test]
 fn a_kill_at_any_moment_leaves_whole_files_and_no_litter() {
-    let temp = tempfile::tempdir().expect("a directory");
+    let temp = fast_dir();
     for round in 0..12 {
         let mut child = Command::new(std::env::current_exe().expect("known"))
             .args([

@@ -1,4 +1,8 @@
 //! The disk side at work on a real folder: what it reports of a user's doings and of its own.
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "each test waits for one kind of input"
+)]
 
 mod hands;
 mod hostile;
@@ -24,6 +28,14 @@ use ahoy_wire::sync::{Chunk, Hash, Meta, Mtime, Name, NodeId, RelPath, Wanted};
 use super::publish::Done;
 use super::{Disk, EyesOptions, Listener, Root};
 use crate::sync::supply::{Sink, Supply, SupplyTrouble};
+
+/// A directory in memory where there is one: for tests in which waiting for a device would take
+/// nearly all of the time and show nothing.
+fn fast_dir() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a directory")
+}
 
 /// Nothing takes this long; whatever does is broken.
 const DEADLINE: Duration = Duration::from_secs(20);
