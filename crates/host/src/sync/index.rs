@@ -127,8 +127,9 @@ impl Index {
             blob: Vec::new(),
         };
         index.prepare().map_err(|e| wrap(path, e))?;
-        index.check_version()?;
-        index.create_tables().map_err(|e| wrap(path, e))?;
+        if index.is_fresh()? {
+            index.create_tables().map_err(|e| wrap(path, e))?;
+        }
         index.check_replica(replica)?;
         index.note_boot().map_err(|e| wrap(path, e))?;
         let rows = index.load()?;
@@ -169,7 +170,8 @@ impl Index {
         self.connection.execute_batch("BEGIN IMMEDIATE; COMMIT")
     }
 
-    fn check_version(&self) -> Result<(), IndexError> {
+    /// Whether nothing is in it yet; refuses what this ahoy cannot read.
+    fn is_fresh(&self) -> Result<bool, IndexError> {
         let pragma = |name| {
             self.connection
                 .pragma_query_value(None, name, |row| row.get(0))
@@ -177,7 +179,7 @@ impl Index {
         let application: i64 = pragma("application_id").map_err(|e| wrap(&self.path, e))?;
         let version: i64 = pragma("user_version").map_err(|e| wrap(&self.path, e))?;
         if (application, version) == (0, 0) {
-            return self.expect_no_tables();
+            return self.expect_no_tables().map(|()| true);
         }
         if application != APPLICATION_ID || version < 1 {
             return Err(self.damaged("it is not an index of ahoy"));
@@ -188,7 +190,7 @@ impl Index {
                 version,
             });
         }
-        Ok(())
+        Ok(false)
     }
 
     /// A fresh file has no tables; one that has is somebody else's.
@@ -207,10 +209,10 @@ impl Index {
     fn create_tables(&self) -> rusqlite::Result<()> {
         self.connection.execute_batch(&format!(
             "BEGIN IMMEDIATE;
-             CREATE TABLE IF NOT EXISTS node(number INTEGER PRIMARY KEY, row BLOB NOT NULL);
-             CREATE TABLE IF NOT EXISTS heard(replica INTEGER PRIMARY KEY, row BLOB NOT NULL);
-             CREATE TABLE IF NOT EXISTS counters(one INTEGER PRIMARY KEY, row BLOB NOT NULL);
-             CREATE TABLE IF NOT EXISTS meta(key TEXT PRIMARY KEY, value TEXT NOT NULL)
+             CREATE TABLE node(number INTEGER PRIMARY KEY, row BLOB NOT NULL);
+             CREATE TABLE heard(replica INTEGER PRIMARY KEY, row BLOB NOT NULL);
+             CREATE TABLE counters(one INTEGER PRIMARY KEY, row BLOB NOT NULL);
+             CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL)
                  WITHOUT ROWID;
              PRAGMA application_id = {APPLICATION_ID};
              PRAGMA user_version = {SCHEMA_VERSION};
@@ -372,6 +374,8 @@ mod tests {
         Body, Class, Clock, Dot, Hash, Label, Meta, Mtime, Name, NodeId, Place, Record, Value,
         WriteSignature,
     };
+
+    use rustix::time::ClockId;
 
     use super::*;
 
@@ -581,32 +585,52 @@ mod tests {
         assert_eq!(text(&rows), text(&[node(0, 0), node(1, 1)]));
     }
 
+    /// Wall clock, and the CPU time of this process, which other programs do not change.
+    struct Watch(Instant, rustix::time::Timespec);
+
+    impl Watch {
+        fn start() -> Self {
+            Self(
+                Instant::now(),
+                rustix::time::clock_gettime(ClockId::ProcessCPUTime),
+            )
+        }
+
+        fn stop(&self, what: &str) {
+            let wall = self.0.elapsed();
+            let now = rustix::time::clock_gettime(ClockId::ProcessCPUTime);
+            let nanos = (now.tv_sec - self.1.tv_sec) * 1_000_000_000 + now.tv_nsec - self.1.tv_nsec;
+            println!(
+                "{what}: {wall:?}, CPU {:?}",
+                Duration::from_nanos(nanos as u64)
+            );
+        }
+    }
+
     #[test]
     #[ignore = "a measurement; run it with --release --nocapture"]
     fn speed() {
         let (_dir, path) = place();
         let (mut index, _) = Index::open(&path, REPLICA).expect("a fresh index");
         let rows: Vec<_> = (0..100_000).map(|n| node(n, n)).collect();
-        let mut batches: Vec<_> = Vec::new();
+        let watch = Watch::start();
+        let mut longest = Duration::ZERO;
         for batch in rows.chunks(1000) {
             let start = Instant::now();
             index.commit(batch).expect("a commit");
-            batches.push(start.elapsed());
+            longest = longest.max(start.elapsed());
         }
-        batches.sort();
-        println!(
-            "commit of 1,000 rows: {:?} median, {:?} max",
-            batches[50], batches[99]
-        );
-        let start = Instant::now();
+        watch.stop("100 commits of 1,000 rows");
+        println!("the longest: {longest:?}");
+        let watch = Watch::start();
         for n in 0..200 {
             index.commit(&[node(n * 400, n)]).expect("a commit");
         }
-        println!("commit of 1 row: {:?} mean", start.elapsed() / 200);
+        watch.stop("200 commits of 1 row");
         drop(index);
-        let start = Instant::now();
+        let watch = Watch::start();
         let (_index, rows) = Index::open(&path, REPLICA).expect("the same index");
-        println!("load of {} rows: {:?}", rows.len(), start.elapsed());
+        watch.stop(&format!("load of {} rows", rows.len()));
         println!(
             "size: {} bytes",
             std::fs::metadata(&path).expect("the file").len()
