@@ -2,32 +2,27 @@
 //!
 //! On a wildcard address the system would choose the source of a reply by the route, which can be
 //! another address than the one that was asked; so each datagram is received together with its
-//! destination and answered from there. A datagram that the system cannot take at once is dropped:
-//! UDP promises nothing, and a queue here would only delay what its owner will ask for again.
+//! destination and answered from there. Datagrams are taken in batches, and their answers leave in
+//! batches ([`crate::batch`]). One that the system cannot take at once is dropped: UDP promises
+//! nothing, and a queue here would only delay what its owner will ask for again.
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahoy_logic::machine::{Input, Machine};
-use nix::libc;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
-    recvmsg, sendmsg, setsockopt, sockopt,
-};
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::sleep;
 
+use crate::batch::{BATCH_MAX, Incoming, Outgoing};
 use crate::drive::Core;
 
-/// Larger than any UDP payload, in bytes.
-const DATAGRAM_BYTES_MAX: usize = 65_536;
-
-/// After this many datagrams in one go, the other tasks get their turn.
-const BURST_MAX: usize = 64;
+/// After so many full batches in one go, the other tasks get their turn.
+const BATCHES_PER_BURST: usize = 16;
 
 /// How long receiving rests after an error that would otherwise repeat at once.
 const ERROR_PAUSE: Duration = Duration::from_millis(50);
@@ -37,6 +32,12 @@ const ERROR_PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct DatagramSocket {
     io: UdpSocket,
     bound: SocketAddr,
+}
+
+/// The sending side of a socket: what a batch of inputs is answered with leaves together.
+pub(crate) struct Sender {
+    socket: Arc<DatagramSocket>,
+    outgoing: Outgoing,
 }
 
 impl DatagramSocket {
@@ -55,51 +56,51 @@ impl DatagramSocket {
         self.bound.port() == local.port() && (ip == local.ip() || ip.is_unspecified())
     }
 
-    /// One datagram: its length, its source, the address it was sent to.
-    fn try_receive(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, SocketAddr)> {
-        let mut space = nix::cmsg_space!(libc::in_pktinfo, libc::in6_pktinfo);
-        self.io.try_io(Interest::READABLE, || {
-            let mut parts = [IoSliceMut::new(buffer)];
-            let fd = self.io.as_fd().as_raw_fd();
-            let flags = MsgFlags::MSG_DONTWAIT;
-            let got = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut space), flags)?;
-            let from = got.address.as_ref().and_then(socket_addr);
-            let from = from.ok_or_else(|| io::Error::from(ErrorKind::InvalidData))?;
-            let mut local = self.bound;
-            for message in got.cmsgs()? {
-                if let Some(ip) = destination(&message) {
-                    local.set_ip(ip);
-                }
-            }
-            Ok((got.bytes, canonical(from), canonical(local)))
-        })
+    /// The address to name as the source of a datagram from `local`; None if the socket has one
+    /// only.
+    fn source(&self, local: SocketAddr) -> Option<IpAddr> {
+        (self.bound.ip().is_unspecified() && !local.ip().is_unspecified()).then(|| local.ip())
     }
 
-    /// Straight to the system: what it does not take now is not sent at all.
-    fn send(&self, local: SocketAddr, to: SocketAddr, bytes: &[u8]) -> io::Result<()> {
-        let fd = self.io.as_fd().as_raw_fd();
-        let parts = [IoSlice::new(bytes)];
-        let flags = MsgFlags::MSG_DONTWAIT;
-        if self.bound.is_ipv4() {
-            let (IpAddr::V4(source), SocketAddr::V4(to)) = (local.ip(), to) else {
-                return Err(ErrorKind::InvalidInput.into());
-            };
-            let info = ipv4_source(source);
-            let control = [ControlMessage::Ipv4PacketInfo(&info)];
-            sendmsg(fd, &parts, &control, flags, Some(&SockaddrIn::from(to)))?;
-        } else {
-            let info = ipv6_source(local.ip());
-            let control = [ControlMessage::Ipv6PacketInfo(&info)];
-            let to = SockaddrIn6::from(mapped(to));
-            sendmsg(fd, &parts, &control, flags, Some(&to))?;
-        }
-        Ok(())
+    /// The datagrams of the last batch as a machine sees them.
+    fn inputs<'a>(&self, incoming: &'a Incoming, count: usize) -> impl Iterator<Item = Input<'a>> {
+        let bound = canonical(self.bound);
+        (0..count)
+            .filter_map(|index| incoming.datagram(index))
+            .map(move |datagram| Input::Datagram {
+                from: datagram.from,
+                local: SocketAddr::new(datagram.local.unwrap_or(bound.ip()), bound.port()),
+                bytes: datagram.bytes,
+            })
     }
 }
 
-/// From now on the system tells the destination of each datagram that arrives. Datagrams that arrived
-/// earlier come without, so ask before the socket is bound.
+impl Sender {
+    /// The sending side of `socket`.
+    pub(crate) fn new(socket: Arc<DatagramSocket>) -> Self {
+        let outgoing = Outgoing::new(socket.bound.is_ipv6());
+        Self { socket, outgoing }
+    }
+
+    /// Sends what waits, straight to the system: what it does not take now is not sent at all.
+    fn flush(&mut self) {
+        if self.outgoing.is_empty() {
+            return;
+        }
+        let lost = self.outgoing.send(self.socket.io.as_fd());
+        if lost > 0 {
+            tracing::trace!(lost, "datagrams dropped");
+        }
+    }
+}
+
+/// From now on the system tells the destination of each datagram that arrives at a socket bound to
+/// all addresses (`addr` is the one it is or will be bound to). Datagrams that arrived earlier come
+/// without, so ask before the socket is bound.
 pub(crate) fn ask_for_destinations(socket: &impl AsFd, addr: SocketAddr) -> io::Result<()> {
+    if !addr.ip().is_unspecified() {
+        return Ok(());
+    }
     if addr.is_ipv4() {
         setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
     } else {
@@ -110,9 +111,9 @@ pub(crate) fn ask_for_destinations(socket: &impl AsFd, addr: SocketAddr) -> io::
 
 /// Receives for ever, a burst at a time.
 pub(crate) async fn receive<M: Machine>(core: Arc<Core<M>>, socket: Arc<DatagramSocket>) {
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    let mut incoming = Incoming::new(core.limits.datagram_bytes_max);
     loop {
-        if let Err(error) = receive_burst(&core, &socket, &mut buffer).await {
+        if let Err(error) = receive_burst(&core, &socket, &mut incoming).await {
             tracing::warn!(%error, "cannot receive; trying again");
             sleep(ERROR_PAUSE).await;
         }
@@ -123,14 +124,20 @@ pub(crate) async fn receive<M: Machine>(core: Arc<Core<M>>, socket: Arc<Datagram
 async fn receive_burst<M: Machine>(
     core: &Core<M>,
     socket: &DatagramSocket,
-    buffer: &mut [u8],
+    incoming: &mut Incoming,
 ) -> io::Result<()> {
     socket.io.readable().await?;
-    for _ in 0..BURST_MAX {
-        match socket.try_receive(buffer) {
-            Ok((len, from, local)) => {
-                let bytes = &buffer[..len];
-                core.step(Input::Datagram { from, local, bytes });
+    for _ in 0..BATCHES_PER_BURST {
+        let fd = socket.io.as_fd();
+        match socket
+            .io
+            .try_io(Interest::READABLE, || incoming.receive(fd))
+        {
+            Ok(count) => {
+                core.step_all(socket.inputs(incoming, count));
+                if count < BATCH_MAX {
+                    break;
+                }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => break,
             Err(error) => return Err(error),
@@ -139,19 +146,24 @@ async fn receive_burst<M: Machine>(
     Ok(())
 }
 
-/// Sends one datagram from `local` through the socket among `sockets` that can.
-pub(crate) fn send(
-    sockets: &[Arc<DatagramSocket>],
-    local: SocketAddr,
-    to: SocketAddr,
-    bytes: &[u8],
-) {
-    let Some(socket) = sockets.iter().find(|socket| socket.serves(local)) else {
+/// Queues one datagram from `local` at the socket among `senders` that can send it.
+pub(crate) fn send(senders: &mut [Sender], local: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    let able = |sender: &&mut Sender| sender.socket.serves(local);
+    let Some(sender) = senders.iter_mut().find(able) else {
         tracing::debug!(%local, %to, "no socket to send from");
         return;
     };
-    if let Err(error) = socket.send(local, to, bytes) {
-        tracing::trace!(%local, %to, %error, "datagram dropped");
+    if sender.outgoing.is_full() {
+        sender.flush();
+    }
+    let source = sender.socket.source(local);
+    sender.outgoing.push(source, to, bytes);
+}
+
+/// Sends everything that is queued.
+pub(crate) fn flush(senders: &mut [Sender]) {
+    for sender in senders {
+        sender.flush();
     }
 }
 
@@ -160,60 +172,5 @@ pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::new(IpAddr::V4(ip), addr.port()),
         IpAddr::V6(_) => addr,
-    }
-}
-
-/// The form in which an IPv6 socket wants an IPv4 address.
-fn mapped(addr: SocketAddr) -> SocketAddrV6 {
-    match addr {
-        SocketAddr::V4(addr) => SocketAddrV6::new(addr.ip().to_ipv6_mapped(), addr.port(), 0, 0),
-        SocketAddr::V6(addr) => addr,
-    }
-}
-
-fn socket_addr(storage: &SockaddrStorage) -> Option<SocketAddr> {
-    let v4 = storage
-        .as_sockaddr_in()
-        .map(|addr| SocketAddr::V4((*addr).into()));
-    v4.or_else(|| {
-        storage
-            .as_sockaddr_in6()
-            .map(|addr| SocketAddr::V6((*addr).into()))
-    })
-}
-
-/// The address of ours that a datagram came to, if the system tells. For a broadcast that is the
-/// one to answer from.
-fn destination(message: &ControlMessageOwned) -> Option<IpAddr> {
-    let ip = if let ControlMessageOwned::Ipv4PacketInfo(info) = message {
-        IpAddr::from(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)))
-    } else if let ControlMessageOwned::Ipv6PacketInfo(info) = message {
-        IpAddr::from(Ipv6Addr::from(info.ipi6_addr.s6_addr))
-    } else {
-        return None;
-    };
-    (!ip.is_unspecified()).then_some(ip)
-}
-
-fn ipv4_source(source: Ipv4Addr) -> libc::in_pktinfo {
-    libc::in_pktinfo {
-        ipi_ifindex: 0,
-        ipi_spec_dst: libc::in_addr {
-            s_addr: u32::from(source).to_be(),
-        },
-        ipi_addr: libc::in_addr { s_addr: 0 },
-    }
-}
-
-fn ipv6_source(source: IpAddr) -> libc::in6_pktinfo {
-    let source = match source {
-        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
-        IpAddr::V6(ip) => ip,
-    };
-    libc::in6_pktinfo {
-        ipi6_addr: libc::in6_addr {
-            s6_addr: source.octets(),
-        },
-        ipi6_ifindex: 0,
     }
 }

@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::clock::Clock;
-use crate::datagram::{self, DatagramSocket};
+use crate::datagram::{self, DatagramSocket, Sender};
 use crate::stream;
 
 /// The sockets of one service, bound by the caller (see [`crate::listen`]), nonblocking or not.
@@ -43,6 +43,8 @@ pub const CONNECTIONS_MAX: u32 = 1 << 20;
 pub struct Limits {
     /// Connections served at once; further ones wait in the backlog.
     pub connections_max: usize,
+    /// Datagrams are taken in up to this many bytes; the rest of a longer one is cut off.
+    pub datagram_bytes_max: usize,
     /// Bytes that may wait to be sent on one connection; a machine that wants more sent to a peer
     /// that does not read loses that connection.
     pub unsent_bytes_max: usize,
@@ -58,6 +60,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections_max: 1024,
+            datagram_bytes_max: 65_536,
             unsent_bytes_max: 1024 * 1024,
             stalled_max: Duration::from_secs(60),
             linger_max: Duration::from_secs(2),
@@ -168,7 +171,7 @@ struct State<M: Machine> {
     outbox: Outbox<M::Note>,
     routes: BTreeMap<ConnectionId, Route>,
     next_connection: u64,
-    datagrams: Vec<Arc<DatagramSocket>>,
+    senders: Vec<Sender>,
     on_note: Box<dyn FnMut(M::Note) + Send>,
     /// The deadline that [`keep_time`] sleeps for.
     armed: Option<Moment>,
@@ -212,7 +215,7 @@ impl<M: Machine> Core<M> {
                 outbox: Outbox::new(),
                 routes: BTreeMap::new(),
                 next_connection: 1,
-                datagrams,
+                senders: datagrams.into_iter().map(Sender::new).collect(),
                 on_note: Box::new(on_note),
                 armed: None,
             }),
@@ -224,6 +227,16 @@ impl<M: Machine> Core<M> {
     /// Gives the machine one input and does what it wants done.
     pub(crate) fn step(&self, input: Input<'_>) {
         self.step_locked(&mut self.lock(), input);
+    }
+
+    /// Gives the machine inputs that came together; their answers leave together.
+    pub(crate) fn step_all<'a>(&self, inputs: impl Iterator<Item = Input<'a>>) {
+        let mut state = self.lock();
+        let now = self.clock.now();
+        for input in inputs {
+            self.handle(&mut state, now, input);
+        }
+        self.settle(&mut state);
     }
 
     /// Gives the machine a new connection; the caller serves it by the orders it gets back.
@@ -265,13 +278,23 @@ impl<M: Machine> Core<M> {
     }
 
     fn step_locked(&self, state: &mut State<M>, input: Input<'_>) {
+        self.handle(state, self.clock.now(), input);
+        self.settle(state);
+    }
+
+    fn handle(&self, state: &mut State<M>, now: Moment, input: Input<'_>) {
         let State {
             machine, outbox, ..
         } = state;
-        machine.handle(self.clock.now(), input, outbox);
+        machine.handle(now, input, outbox);
         while let Some(effect) = state.outbox.pop() {
             self.dispatch(state, effect);
         }
+    }
+
+    /// What comes after the effects: datagrams leave, and the sleeper learns of a new deadline.
+    fn settle(&self, state: &mut State<M>) {
+        datagram::flush(&mut state.senders);
         // A later deadline needs no word: the sleeper wakes early, finds nothing due, and asks.
         let next = state.machine.deadline().map(|deadline| deadline.at);
         if let Some(next) = next
@@ -286,7 +309,7 @@ impl<M: Machine> Core<M> {
     fn dispatch(&self, state: &mut State<M>, effect: Effect<M::Note>) {
         match effect {
             Effect::Datagram { to, local, bytes } => {
-                datagram::send(&state.datagrams, local, to, &bytes);
+                datagram::send(&mut state.senders, local, to, bytes);
             }
             Effect::Send { id, bytes } => self.order(state, id, bytes),
             Effect::Finish { id } => {

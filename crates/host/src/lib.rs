@@ -1,5 +1,6 @@
 //! The real world: sockets, files, the index, and the loops that drive the logic.
 
+mod batch;
 pub mod clock;
 pub mod datagram;
 pub mod discovery;

@@ -9,6 +9,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that may wait to be accepted, unless the service says otherwise.
 pub const BACKLOG_DEFAULT: u32 = 1024;
 
+/// Room for datagrams that arrive while others are served, in bytes; the system may allow less.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
 /// How often a free port is sought that both transports can have.
 const PAIR_TRIES_MAX: usize = 16;
 
@@ -34,6 +37,8 @@ pub fn tcp(addr: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
 pub fn udp(addr: SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket(addr, Type::DGRAM, Protocol::UDP)?;
     crate::datagram::ask_for_destinations(&socket, addr)?;
+    // Less of it is a slower server under a burst, not a broken one.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
     socket.bind(&addr.into())?;
     Ok(socket.into())
 }

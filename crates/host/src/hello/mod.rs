@@ -10,10 +10,14 @@ use std::io;
 
 use ahoy_logic::hello::{Config, Note, Server};
 use ahoy_logic::moment::Moment;
+use ahoy_wire::hello::MESSAGE_BYTES_MAX;
 use ring::rand::{SecureRandom, SystemRandom};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::drive::{Ending, Limits, Sockets, drive};
+
+/// One byte more than a request can have, so that a longer one is known to be cut.
+const DATAGRAM_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1;
 
 /// Descriptors that are not connections: standard streams, sockets, the runtime's own.
 const DESCRIPTORS_RESERVED: usize = 32;
@@ -36,6 +40,7 @@ pub async fn serve(
     // Half of the connections are for clients that have had their answer and not yet closed.
     let limits = Limits {
         connections_max: connections_max(config.conns_max.saturating_mul(2)),
+        datagram_bytes_max: DATAGRAM_BYTES_MAX,
         unsent_bytes_max: 4096,
         ..Limits::default()
     };
