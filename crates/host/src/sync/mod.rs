@@ -1,7 +1,11 @@
 //! Folder sync in the real world: what surrounds the engine on a user's machine.
 
+mod conductor;
+mod dials;
 pub mod disk;
 pub mod exact;
+mod front;
+mod gate;
 pub mod home;
 pub mod index;
 pub mod keys;

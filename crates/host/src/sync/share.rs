@@ -2,14 +2,29 @@
 //! through events and snapshots, stopped in order.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
+use ahoy_logic::sync::{Engine, Identity, Input, Look};
+use ahoy_wire::sync::RelPath;
 use ahoy_wire::ticket::Ticket;
 
+use super::conductor::{Conductor, Mail, Mailbox, Shared};
+use super::disk::{Disk, EyesOptions, Listener, Root};
 use super::exact::Exact;
+use super::front::{Ear, FolderShelf, Front};
+use super::gate::Gate;
 use super::home::{Claim, Device, HomeError, OpenError};
-use super::status::{Notice, Snapshot, State};
+use super::keys::DeviceSeed;
+use super::link::{Pace, Surroundings};
+use super::links::Links;
+use super::session::Membership;
+use super::status::{Control, Desk, Notice, Snapshot, State};
+use super::supply::Supply;
 
 /// What is needed to start syncing a folder.
 #[derive(Debug)]
@@ -116,34 +131,211 @@ impl StartError {
 }
 
 /// A share that is being synced by this process.
-#[derive(Debug)]
-pub struct Share {}
+pub struct Share {
+    front: Arc<Front>,
+    gate: Arc<Gate>,
+    links: Arc<Links>,
+    give_up: Arc<AtomicBool>,
+    conducting: Option<JoinHandle<()>>,
+}
+
+/// How long an orderly stop may take before an index that cannot be written is left as it is.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Share {
     /// Opens the index, listens, finds the peers, and syncs until stopped.
-    pub fn start(_config: ShareConfig, _on_event: OnEvent) -> Result<Self, StartError> {
-        let source = io::ErrorKind::Unsupported.into();
-        Err(StartError::System {
-            what: "start: the conductor is not there yet",
+    pub fn start(config: ShareConfig, on_event: OnEvent) -> Result<Self, StartError> {
+        let ShareConfig {
+            mut claim,
+            device,
+            listen,
+            socket,
+        } = config;
+        let listeners = bind(&listen, &claim.record.listen)?;
+        let (index, rows) = claim.open_index()?;
+        let root = Root::open(claim.root()).map_err(|error| StartError::System {
+            what: "open the folder",
+            source: io::Error::other(error),
+        })?;
+        let root = Arc::new(root);
+        claim.record.listen = listeners
+            .iter()
+            .filter_map(|listener| listener.local_addr().ok())
+            .collect();
+        claim.save()?;
+        let membership = membership(&device, &claim)?;
+        let engine = Shared::new(Engine::new(
+            Identity {
+                replica: claim.record.replica,
+                label: device.label.clone(),
+                rights: membership.rights(),
+            },
+            rows,
+        ));
+        let (sender, mail) = mpsc::channel();
+        let label = device.label.as_str().to_owned();
+        let front = Front::new(engine.clone(), claim, label, sender.clone(), on_event);
+        let mailbox = Mailbox(sender);
+        let shelf = FolderShelf {
+            engine: engine.clone(),
+            root: Arc::clone(&root),
+        };
+        let links = Links::new(Surroundings {
+            membership,
+            port: Arc::new(mailbox.clone()),
+            shelf: Arc::new(shelf),
+            pace: Pace::default(),
+        });
+        let _ = front.links.set(Arc::clone(&links));
+        tidy_up(&root, &engine, &mailbox, &front);
+        let supply: Arc<dyn Supply> = Arc::<Links>::clone(&links);
+        let disk = Disk::start(
+            Arc::clone(&root),
+            Arc::new(mailbox),
+            supply,
+            EyesOptions::default(),
+        )
+        .map_err(|source| StartError::System {
+            what: "watch the folder",
             source,
+        })?;
+        disk.look(Look::Below(RelPath::root()), None);
+        let give_up = Arc::new(AtomicBool::new(false));
+        let conductor = Conductor {
+            mail,
+            engine,
+            index,
+            disk,
+            links: Arc::clone(&links),
+            audience: Ear(Arc::clone(&front)),
+            give_up: Arc::clone(&give_up),
+        };
+        let no_thread = |source| StartError::System {
+            what: "start a thread",
+            source,
+        };
+        let gate = Gate::open(&front, Arc::clone(&links), root, listeners).map_err(no_thread)?;
+        let _ = front.gate.set(Arc::downgrade(&gate));
+        let desk: Arc<dyn Desk> = Arc::<Front>::clone(&front);
+        let control = Control::open(&socket, desk).map_err(|source| StartError::Control {
+            path: socket.clone(),
+            source,
+        })?;
+        let ending = Arc::clone(&front);
+        let closing = Arc::clone(&gate);
+        let conducting = std::thread::Builder::new()
+            .name("conductor".into())
+            .spawn(move || {
+                conductor.run();
+                closing.close();
+                drop(control);
+                (ending.on_event)(Event::Stopped { error: None });
+            })
+            .map_err(no_thread)?;
+        Ok(Self {
+            front,
+            gate,
+            links,
+            give_up,
+            conducting: Some(conducting),
         })
     }
 
     /// Lets somebody in, with the addresses of now. Read-only if asked for, or if this device can
     /// do no more itself.
-    pub fn ticket(&self, _read_only: bool) -> Ticket {
-        unreachable!("there is no share without a conductor")
+    pub fn ticket(&self, read_only: bool) -> Ticket {
+        self.front.ticket(read_only)
     }
 
     /// How it stands.
     pub fn snapshot(&self) -> Snapshot {
-        unreachable!("there is no share without a conductor")
+        Desk::snapshot(&*self.front)
     }
 
     /// Begins an orderly stop: no new work, what was begun is finished or undone, the index is
     /// closed. Returns at once; [`Event::Stopped`] follows within some seconds.
-    pub fn stop(&self) {}
+    pub fn stop(&self) {
+        self.front.send(Mail::Stop);
+        self.links.close();
+        let give_up = Arc::clone(&self.give_up);
+        // If there is no thread for patience, there is none to be had.
+        let waiting = std::thread::Builder::new().name("patience".into());
+        let waiting = waiting.spawn(move || {
+            std::thread::sleep(STOP_PATIENCE);
+            give_up.store(true, Ordering::Relaxed);
+        });
+        if waiting.is_err() {
+            self.give_up.store(true, Ordering::Relaxed);
+        }
+    }
 
     /// Waits until it has stopped.
-    pub fn wait(self) {}
+    pub fn wait(mut self) {
+        if let Some(thread) = self.conducting.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the conductor panicked");
+        }
+        self.gate.close();
+    }
+}
+
+impl std::fmt::Debug for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Share({:?})", self.gate.me())
+    }
+}
+
+fn membership(device: &Device, claim: &Claim) -> Result<Arc<Membership>, StartError> {
+    let key = DeviceSeed::new(device.seed).peer_key(claim.record.replica);
+    let membership = Membership::new(key, &claim.record.capability);
+    membership
+        .map(Arc::new)
+        .map_err(|error| StartError::System {
+            what: "set up encryption",
+            source: io::Error::other(error),
+        })
+}
+
+/// Binds what the user asked for, or what was used last, or anything.
+fn bind(asked: &[SocketAddr], last: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
+    let listen = |address: &SocketAddr| {
+        TcpListener::bind(address).map_err(|source| StartError::Listen {
+            address: *address,
+            source,
+        })
+    };
+    if !asked.is_empty() {
+        return asked.iter().map(listen).collect();
+    }
+    let before: Result<Vec<_>, _> = last.iter().map(listen).collect();
+    match before {
+        Ok(listeners) if !listeners.is_empty() => return Ok(listeners),
+        Ok(_) | Err(_) => {}
+    }
+    let anywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let anywhere_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let listener = listen(&anywhere).or_else(|_| listen(&anywhere_v4))?;
+    Ok(vec![listener])
+}
+
+/// What a run that was cut short has left: the user's own bytes go back, parked nodes are known.
+fn tidy_up(root: &Root, engine: &Shared, mailbox: &Mailbox, front: &Front) {
+    for leftover in root.leftovers() {
+        let path = engine.lock().path(leftover.node);
+        let aside = RelPath::parse(b"recovered file").expect("a good path");
+        let restored = root
+            .restore(&leftover, &path.unwrap_or_else(|| aside.clone()))
+            .or_else(|_| root.restore(&leftover, &aside));
+        match restored {
+            Ok(path) => front.say(format!(
+                "a file that was being replaced when ahoy was stopped is back as {}",
+                path.display()
+            )),
+            Err(error) => tracing::error!(%error, "a leftover stays in .ahoy/tmp"),
+        }
+    }
+    for (node, print) in root.parked() {
+        Listener::input(mailbox, Input::Parked { node, print });
+    }
 }

@@ -81,6 +81,8 @@ pub struct LinkProgress {
     pub label: String,
     /// What it may do.
     pub rights: Rights,
+    /// All that it held when it came has been heard, and it has said what it wants itself.
+    pub is_heard: bool,
     /// Records held here that it has not confirmed yet.
     pub behind: u64,
 }

@@ -106,6 +106,10 @@ impl Gossip {
                     .as_ref()
                     .map_or(String::new(), |w| w.label.as_str().to_owned()),
                 rights: link.rights,
+                is_heard: link.who.as_ref().is_some_and(|who| {
+                    let heard = self.heard.get(&who.replica).copied();
+                    heard.unwrap_or(0) >= who.sequence && link.cursor.is_some()
+                }),
                 behind: behind(link),
             })
             .collect()
@@ -127,9 +131,14 @@ impl Engine {
             owed: 0,
         };
         self.gossip.links.insert(link, fresh);
+        let hello = Hello {
+            replica: self.who.replica,
+            label: self.who.label.clone(),
+            sequence: self.sequence(),
+        };
         self.out.push(Effect::Say {
             link,
-            message: Message::Hello(self.who.hello()),
+            message: Message::Hello(hello),
         });
         for id in self.work.take_unsourced() {
             self.touch(id);

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use ahoy_wire::sync::{
-    Hash, Hello, Label, Message, Meta, Mtime, Name, NodeId, Record, RelPath, ReplicaId, Target,
+    Hash, Label, Message, Meta, Mtime, Name, NodeId, Record, RelPath, ReplicaId, Target,
     WriteSignature,
 };
 use serde::{Deserialize, Serialize};
@@ -401,14 +401,4 @@ pub struct Identity {
     pub label: Label,
     /// Whether this machine may change the share.
     pub rights: Rights,
-}
-
-impl Identity {
-    /// The first message on every link.
-    pub fn hello(&self) -> Hello {
-        Hello {
-            replica: self.replica,
-            label: self.label.clone(),
-        }
-    }
 }

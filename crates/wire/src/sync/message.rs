@@ -23,6 +23,8 @@ pub struct Hello {
     pub replica: ReplicaId,
     /// The name of the device, for people.
     pub label: Label,
+    /// Its sequence number at this moment: who has heard it up to here has caught up.
+    pub sequence: u64,
 }
 
 /// One record and, for a small file, its content.

@@ -1,0 +1,223 @@
+//! The conductor: one thread that gives the engine its inputs and has its effects carried out.
+//!
+//! Turn by turn: what has arrived goes in, the engine plans, what must be durable is made durable
+//! (the disk first, then the index), and only then is anything else done. Whatever asks from other
+//! threads (peers for content, the control socket for numbers) takes the engine's lock for a moment.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use ahoy_logic::moment::Moment;
+use ahoy_logic::sync::{Effect, Engine, Input, Notice, Row};
+
+use super::disk::{Disk, Listener};
+use super::index::Index;
+use super::link::Port;
+use super::links::Links;
+
+/// Most inputs of one turn: more of them make for fewer commits, fewer for quicker answers.
+const TURN_INPUTS_MAX: usize = 1024;
+
+/// The longest a turn waits for something to happen; status is looked at this often.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// After a failed commit the next try comes this much later.
+const COMMIT_RETRY: Duration = Duration::from_secs(1);
+
+/// What the conductor's thread hears.
+pub enum Mail {
+    /// For the engine.
+    Input(Input),
+    /// For the user, from the disk side.
+    Warn(String),
+    /// The user says that the folder is empty on purpose.
+    AcceptEmpty,
+    /// End.
+    Stop,
+}
+
+/// Everybody's way to the conductor.
+#[derive(Clone)]
+pub struct Mailbox(pub Sender<Mail>);
+
+impl Listener for Mailbox {
+    fn input(&self, input: Input) {
+        // After the end nobody listens, and nobody needs to.
+        let _ = self.0.send(Mail::Input(input));
+    }
+
+    fn warn(&self, text: String) {
+        let _ = self.0.send(Mail::Warn(text));
+    }
+}
+
+impl Port for Mailbox {
+    fn input(&self, input: Input) {
+        let _ = self.0.send(Mail::Input(input));
+    }
+}
+
+/// The engine, for whoever needs to look at it.
+#[derive(Clone)]
+pub struct Shared(Arc<Mutex<Engine>>);
+
+impl Shared {
+    /// Shares an engine.
+    pub fn new(engine: Engine) -> Self {
+        Self(Arc::new(Mutex::new(engine)))
+    }
+
+    /// The engine; hold it for a moment only.
+    pub fn lock(&self) -> MutexGuard<'_, Engine> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the conductor tells upwards; called on its thread.
+pub trait Audience: Send {
+    /// The engine has something for the user.
+    fn notice(&self, notice: Notice);
+    /// The disk side has something for the user.
+    fn warn(&self, text: String);
+    /// The index cannot be written, or can again.
+    fn index_trouble(&self, reason: Option<String>);
+    /// A turn is over; called at least twice a second.
+    fn turn(&self);
+}
+
+/// The thread's belongings.
+pub struct Conductor<A: Audience> {
+    /// What arrives.
+    pub mail: Receiver<Mail>,
+    /// The engine.
+    pub engine: Shared,
+    /// Its memory.
+    pub index: Index,
+    /// Its hands and eyes.
+    pub disk: Disk,
+    /// Its voice.
+    pub links: Arc<Links>,
+    /// Who listens.
+    pub audience: A,
+    /// Set when everything is to end although the index cannot be written.
+    pub give_up: Arc<AtomicBool>,
+}
+
+impl<A: Audience> Conductor<A> {
+    /// Works until told to stop.
+    pub fn run(mut self) {
+        let origin = Instant::now();
+        let now = || Moment::after_origin(origin.elapsed());
+        loop {
+            let deadline = self.engine.lock().deadline();
+            let wait = deadline.map_or(IDLE, |(at, _)| at.wait_from(now()).min(IDLE));
+            let (inputs, stop) = self.hear(wait);
+            let effects = {
+                let mut engine = self.engine.lock();
+                for input in inputs {
+                    engine.take(now(), input);
+                }
+                engine.flush(now())
+            };
+            if !self.carry_out(effects) || stop {
+                break;
+            }
+            self.audience.turn();
+        }
+        self.links.close();
+    }
+
+    /// Waits for mail, then takes what else is there; whether that is the end.
+    fn hear(&mut self, wait: Duration) -> (Vec<Input>, bool) {
+        let mut inputs = Vec::new();
+        let mut next = match self.mail.recv_timeout(wait) {
+            Ok(mail) => Some(mail),
+            Err(RecvTimeoutError::Timeout) => {
+                inputs.push(Input::Tick);
+                None
+            }
+            Err(RecvTimeoutError::Disconnected) => return (inputs, true),
+        };
+        while let Some(mail) = next {
+            match mail {
+                Mail::Input(input) => inputs.push(input),
+                Mail::Warn(text) => self.audience.warn(text),
+                Mail::AcceptEmpty => self.engine.lock().accept_empty(),
+                Mail::Stop => return (inputs, true),
+            }
+            if inputs.len() >= TURN_INPUTS_MAX {
+                break;
+            }
+            next = self.mail.try_recv().ok();
+        }
+        (inputs, false)
+    }
+
+    /// False if it was to end before the index could be written.
+    fn carry_out(&mut self, effects: Vec<Effect>) -> bool {
+        let mut rows = Vec::new();
+        let mut rest = Vec::with_capacity(effects.len());
+        for effect in effects {
+            match effect {
+                Effect::Keep(row) => rows.push(row),
+                effect => rest.push(effect),
+            }
+        }
+        if !rows.is_empty() && !self.commit(&rows) {
+            return false;
+        }
+        for effect in rest {
+            self.act(effect);
+        }
+        true
+    }
+
+    /// Nothing is done before it is remembered: a full disk under the index stops everything
+    /// until there is room again.
+    fn commit(&mut self, rows: &[Row]) -> bool {
+        let mut failed = false;
+        loop {
+            let outcome = self
+                .disk
+                .sync()
+                .map_err(|error| error.to_string())
+                .and_then(|()| self.index.commit(rows).map_err(|error| error.to_string()));
+            match outcome {
+                Ok(()) => {
+                    if failed {
+                        self.audience.index_trouble(None);
+                    }
+                    return true;
+                }
+                Err(reason) => {
+                    if !failed {
+                        tracing::error!(%reason, "the index cannot be written");
+                        self.audience.index_trouble(Some(reason));
+                    }
+                    failed = true;
+                }
+            }
+            if self.give_up.load(Ordering::Relaxed) {
+                return false;
+            }
+            std::thread::sleep(COMMIT_RETRY);
+        }
+    }
+
+    fn act(&mut self, effect: Effect) {
+        match effect {
+            // Taken out before.
+            Effect::Keep(_) => {}
+            Effect::Say { link, message } => self.links.say(link, message),
+            Effect::Send { link, upto, items } => self.links.send(link, upto, items),
+            Effect::Accept { link } => self.links.accept(link),
+            Effect::Hang { link, reason } => self.links.hang(link, &reason),
+            Effect::Do(step) => self.disk.carry_out(step),
+            Effect::Look { look, ask } => self.disk.look(look, Some(ask)),
+            Effect::Read { path, print } => self.disk.read(path, print),
+            Effect::Tell(notice) => self.audience.notice(notice),
+        }
+    }
+}
