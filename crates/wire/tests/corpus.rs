@@ -10,6 +10,8 @@ use std::path::Path;
 mod hello;
 #[path = "../../../fuzz/properties/pickle.rs"]
 mod pickle;
+#[path = "../../../fuzz/properties/web.rs"]
+mod web;
 
 #[test]
 fn hello() {
@@ -19,6 +21,11 @@ fn hello() {
 #[test]
 fn pickle() {
     replay("pickle", pickle::holds);
+}
+
+#[test]
+fn web() {
+    replay("web", web::holds);
 }
 
 fn replay(name: &str, holds: fn(&[u8])) {

@@ -25,6 +25,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::thread;
 use std::time::Duration;
 
@@ -111,10 +112,12 @@ pub fn serve(
     for listener in &listeners {
         listener.set_nonblocking(true)?;
     }
+    let open = AtomicUsize::new(0);
     let place = worker::Place {
         config,
         listeners: &listeners,
-        connections_max: (connections_max / workers).max(1),
+        connections_max,
+        open: &open,
         stop,
     };
     // One worker that fails takes the server down: half a server helps nobody.

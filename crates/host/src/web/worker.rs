@@ -8,6 +8,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ahoy_logic::moment::{Deadline, Moment};
@@ -81,6 +82,9 @@ pub(super) struct Place<'a> {
     pub(super) config: &'a Config,
     pub(super) listeners: &'a [TcpListener],
     pub(super) connections_max: usize,
+    /// Connections of all workers together. The kernel does not share them out evenly, so a limit
+    /// for each worker would close connections while there is room.
+    pub(super) open: &'a AtomicUsize,
     pub(super) stop: &'a Stop,
 }
 
@@ -271,7 +275,7 @@ impl<'a> Worker<'a> {
         let listener = &self.place.listeners[which];
         let mut made_room = false;
         for _ in 0..TURN_ACCEPTS_MAX {
-            let full = self.peers.len() >= self.place.connections_max;
+            let full = self.is_full();
             if full && self.waits.dispensable().is_none() {
                 return self.pause_accepting(Accepting::WhenThereIsRoom);
             }
@@ -288,6 +292,8 @@ impl<'a> Worker<'a> {
                 Err(Errno::AGAIN) => return Ok(()),
                 // The client was gone before we came to it.
                 Err(Errno::INTR | Errno::CONNABORTED | Errno::PROTO | Errno::PERM) => {}
+                // Another worker heard of the stop first, and nobody listens any more.
+                Err(Errno::INVAL) => return self.pause_accepting(Accepting::Never),
                 // The descriptors of the cache and of a silent client are of more use to a new
                 // one. If that does not help, a rest is better than a busy loop (web-64).
                 Err(Errno::MFILE | Errno::NFILE) if !made_room => {
@@ -303,6 +309,11 @@ impl<'a> Worker<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether every place of the whole server is taken.
+    fn is_full(&self) -> bool {
+        self.place.open.load(Ordering::Relaxed) >= self.place.connections_max
     }
 
     /// Closes the connection that is missed least, if anybody can be missed (web-63).
@@ -333,6 +344,7 @@ impl<'a> Worker<'a> {
             token,
         });
         self.counts.connections += 1;
+        self.place.open.fetch_add(1, Ordering::Relaxed);
         let Some(peer) = self.peers.get_mut(token.index) else {
             return;
         };
@@ -344,7 +356,7 @@ impl<'a> Worker<'a> {
         )
         .is_err()
         {
-            self.peers.remove(token.index);
+            self.close(token.index);
             return;
         }
         let (wait, since) = peer.wait;
@@ -365,9 +377,7 @@ impl<'a> Worker<'a> {
         let ready = match self.accepting {
             Accepting::Yes | Accepting::Never => false,
             Accepting::RestingUntil(at) => at <= self.now,
-            Accepting::WhenThereIsRoom => {
-                self.peers.len() < self.place.connections_max || self.waits.dispensable().is_some()
-            }
+            Accepting::WhenThereIsRoom => !self.is_full() || self.waits.dispensable().is_some(),
         };
         if !ready {
             return Ok(());
@@ -752,6 +762,7 @@ impl<'a> Worker<'a> {
         let Some(peer) = self.peers.remove(index) else {
             return;
         };
+        self.place.open.fetch_sub(1, Ordering::Relaxed);
         if let Some(answer) = &peer.answer {
             self.log_answer(peer.addr, answer, peer.outgoing.len());
         }
