@@ -1,7 +1,7 @@
 //! Requirements, cases and columns: what is examined, and in which words.
 //!
-//! A requirement is a numbered sentence of `spec/*.md`. A case is one script that can show it broken;
-//! a requirement may have several. A column is all the cases of one service.
+//! A requirement is a numbered sentence of `spec/*.md`. A case is one script that can show it
+//! broken; a requirement may have several. A column is all the cases of one service.
 
 use std::time::Duration;
 
@@ -86,7 +86,8 @@ impl Case {
         format!("{}/{}", self.requirement.id, self.name)
     }
 
-    /// Whether a user who asked for `wanted` meant this case: by full name or by requirement number.
+    /// Whether a user who asked for `wanted` meant this case: by full name or by requirement
+    /// number.
     #[must_use]
     pub fn answers_to(&self, wanted: &str) -> bool {
         wanted == self.requirement.id || wanted == self.title()

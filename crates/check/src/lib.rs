@@ -24,5 +24,5 @@ pub mod stream;
 
 pub mod echo;
 pub mod enroll;
-pub mod web;
 pub mod hello;
+pub mod web;

@@ -1,8 +1,8 @@
 //! A client under examination: a program that we start, feed and listen to.
 //!
 //! Its output is read by one thread for each pipe into a bounded buffer, so that a program that
-//! prints without end blocks itself and not us. Dropped, it is killed and waited for. What it starts
-//! on its own and leaves behind is out of our reach.
+//! prints without end blocks itself and not us. Dropped, it is killed and waited for. What it
+//! starts on its own and leaves behind is out of our reach.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};

@@ -1,4 +1,5 @@
-//! What came out of an examination: whether it is accepted, and the text, JSON and JUnit forms of it.
+//! What came out of an examination: whether it is accepted, and the text, JSON and JUnit forms of
+//! it.
 //!
 //! Everything that came from the other side was escaped where it entered the transcript, so no form
 //! can carry a terminal sequence or break the markup.
@@ -114,7 +115,8 @@ impl Report {
         format!("{whole:#}\n")
     }
 
-    /// The JUnit form, as CI systems read it. A broken SHOULD that does not count is a skipped test.
+    /// The JUnit form, as CI systems read it. A broken SHOULD that does not count is a skipped
+    /// test.
     #[must_use]
     pub fn junit(&self) -> String {
         let counts = self.counts();

@@ -1,4 +1,5 @@
-//! The roof: parses the command line, prints, and sees every floor; decides nothing about protocols.
+//! The roof: parses the command line, prints, and sees every floor; decides nothing about
+//! protocols.
 
 mod cmd;
 mod live;

@@ -3,6 +3,11 @@
 //! `link_speed [MIB] [RUNS] [PATH]`: this process serves a cached file, a child fetches it as one
 //! range and drops the bytes, or writes them to the fresh file PATH if one is given.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own has a command line"
+)]
+
 use std::fs::File;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};

@@ -1,10 +1,11 @@
 //! Many datagrams in one system call, each with the address it came to: recvmmsg and sendmmsg.
 //!
 //! The safe wrappers at hand cover half of this: none sends a batch in which each datagram has a
-//! source of its own. So this is the one module of the loops that calls the C library: two calls and
-//! nothing else. Addresses and control messages are read and written here as bytes, in safe code;
-//! what is unsafe is only to hand the kernel pointers into buffers that this module owns. It waits
-//! for nothing and decides nothing; [`crate::datagram`] does the first and the machine the second.
+//! source of its own. So this is the one module of the loops that calls the C library: two calls
+//! and nothing else. Addresses and control messages are read and written here as bytes, in safe
+//! code; what is unsafe is only to hand the kernel pointers into buffers that this module owns. It
+//! waits for nothing and decides nothing; [`crate::datagram`] does the first and the machine the
+//! second.
 #![expect(
     unsafe_code,
     reason = "sendmmsg and recvmmsg have no complete safe wrapper"
@@ -251,7 +252,8 @@ fn empty_header() -> libc::mmsghdr {
     unsafe { std::mem::zeroed() }
 }
 
-/// Reads a `sockaddr_in` or `sockaddr_in6`: family and scope in host order, the rest as on the wire.
+/// Reads a `sockaddr_in` or `sockaddr_in6`: family and scope in host order, the rest as on the
+/// wire.
 fn read_name(bytes: &[u8]) -> Option<SocketAddr> {
     let family = i32::from(u16::from_ne_bytes(part(bytes, 0)?));
     let port = u16::from_be_bytes(part(bytes, 2)?);

@@ -1,9 +1,9 @@
 //! Finds the peers of a share on the local network, by multicast DNS (RFC 6762, RFC 6763).
 //!
 //! One [`Discovery`] announces one peer of one share and looks out for the others. What it sends
-//! means nothing to those who are not in the share ([`ahoy_wire::discovery`]). Whoever is found is a
-//! hint where to dial, no more: that it is this peer, and that it may enter, is proved in the session.
-//! Where multicast does not work, that is reported once and nothing is found.
+//! means nothing to those who are not in the share ([`ahoy_wire::discovery`]). Whoever is found is
+//! a hint where to dial, no more: that it is this peer, and that it may enter, is proved in the
+//! session. Where multicast does not work, that is reported once and nothing is found.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
@@ -50,7 +50,8 @@ pub struct DiscoveryConfig {
 /// The network interfaces that discovery uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interfaces {
-    /// All that are up, loopback included, so that two processes on one machine find each other too.
+    /// All that are up, loopback included, so that two processes on one machine find each other
+    /// too.
     #[default]
     All,
     /// The loopback interface alone: nothing leaves the machine.
@@ -258,7 +259,8 @@ fn shut_down(daemon: &ServiceDaemon) {
     }
 }
 
-/// The daemon says nothing when there is no interface to speak on, and takes up any that comes later.
+/// The daemon says nothing when there is no interface to speak on, and takes up any that comes
+/// later.
 fn missing_interfaces(wanted: Interfaces) -> Option<String> {
     let interfaces = match if_addrs::get_if_addrs() {
         Ok(interfaces) => interfaces,

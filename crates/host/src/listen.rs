@@ -1,5 +1,6 @@
-//! Binds the sockets that services are handed. Services never bind: so a test can give them any free
-//! port, a supervisor can pass sockets in, and "port in use" is said before anything has started.
+//! Binds the sockets that services are handed. Services never bind: so a test can give them any
+//! free port, a supervisor can pass sockets in, and "port in use" is said before anything has
+//! started.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, UdpSocket};

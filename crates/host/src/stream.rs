@@ -1,8 +1,8 @@
 //! The TCP loop: accepts, reads, writes and closes for any machine (see [`crate::drive`]).
 //!
 //! A connection is read only while nothing waits to be sent on it. So a peer that does not read its
-//! answers is not fed further (its own sending blocks), and one connection never holds more than one
-//! read and what the machine makes of it. An idle connection holds no buffer at all.
+//! answers is not fed further (its own sending blocks), and one connection never holds more than
+//! one read and what the machine makes of it. An idle connection holds no buffer at all.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -54,8 +54,8 @@ where
     }
 }
 
-/// Serves connections that were accepted elsewhere, as long as there are slots; when there are none,
-/// those that come wait in the channel.
+/// Serves connections that were accepted elsewhere, as long as there are slots; when there are
+/// none, those that come wait in the channel.
 pub(crate) async fn adopt<M>(
     core: Arc<Core<M>>,
     mut handed: mpsc::Receiver<std::net::TcpStream>,

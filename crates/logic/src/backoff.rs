@@ -1,8 +1,8 @@
 //! How long to wait before the next try: twice as long each time, up to a limit, never all at once.
 //!
-//! Half of each wait is drawn by lot, so that a crowd that lost the same server does not come back as
-//! a crowd. The lots come from a seed that the owner brings; nothing here is a source of chance, and
-//! nothing here is fit for secrets.
+//! Half of each wait is drawn by lot, so that a crowd that lost the same server does not come back
+//! as a crowd. The lots come from a seed that the owner brings; nothing here is a source of chance,
+//! and nothing here is fit for secrets.
 
 use std::time::Duration;
 

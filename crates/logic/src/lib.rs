@@ -1,5 +1,6 @@
 //! Decisions: every service's state machine, without clock, socket, disk or chance.
 #![forbid(unsafe_code)]
+#![warn(clippy::iter_over_hash_type)]
 
 pub mod backoff;
 pub mod echo;

@@ -13,7 +13,8 @@ use crate::moment::{Deadline, Moment};
 
 /// A service as a deterministic state machine.
 pub trait Machine {
-    /// What happened, for the console, the log and the tests; printed by whoever drives the machine.
+    /// What happened, for the console, the log and the tests; printed by whoever drives the
+    /// machine.
     type Note: fmt::Debug;
     /// Why the machine wants to be woken.
     type Reason: fmt::Debug;

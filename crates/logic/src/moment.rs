@@ -61,7 +61,8 @@ impl fmt::Display for Moment {
     }
 }
 
-/// The next time a machine wants to be called, and why: a wake-up without a reason cannot be debugged.
+/// The next time a machine wants to be called, and why: a wake-up without a reason cannot be
+/// debugged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline<Reason> {
     /// Call the machine once `now` has reached this.

@@ -1,5 +1,10 @@
 //! Replays one seed with its whole story: `cargo run -p ahoy-sim --example replay SEED`.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program of its own has a command line"
+)]
+
 fn main() {
     let seed = std::env::args()
         .nth(1)

@@ -2,6 +2,7 @@
 //!
 //! [`replay`] runs one seed to its end and judges it; the same seed is the same run, to the event.
 #![forbid(unsafe_code)]
+#![warn(clippy::iter_over_hash_type)]
 
 pub mod dice;
 pub mod disk;

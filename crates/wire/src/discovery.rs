@@ -1,10 +1,11 @@
-//! What a peer says about itself on the local network, so that only members of its share understand.
+//! What a peer says about itself on the local network, so that only members of its share
+//! understand.
 //!
 //! A beacon stands in the TXT record of a DNS-SD service `_ahoy._tcp` (RFC 6762, RFC 6763). It is a
-//! salt, a tag that a member of the share can recognise, and the peer's id under a mask that a member
-//! can take off: both are BLAKE3 hashes keyed with a secret of the share. To anyone else it is noise,
-//! other noise after each start. It proves nothing about who sends it; the session that is opened
-//! next does.
+//! salt, a tag that a member of the share can recognise, and the peer's id under a mask that a
+//! member can take off: both are BLAKE3 hashes keyed with a secret of the share. To anyone else it
+//! is noise, other noise after each start. It proves nothing about who sends it; the session that
+//! is opened next does.
 
 use data_encoding::{BASE32_NOPAD, BASE32_NOPAD_NOCASE};
 
@@ -31,8 +32,8 @@ pub struct Beacon {
 }
 
 impl Beacon {
-    /// Says to those who have `key` that `peer` listens on `port`. The key is any secret of the share
-    /// that is used for nothing else.
+    /// Says to those who have `key` that `peer` listens on `port`. The key is any secret of the
+    /// share that is used for nothing else.
     #[must_use]
     pub fn seal(key: &[u8; 32], salt: Salt, peer: PeerId, port: u16) -> Self {
         let mask = mask(key, &salt);

@@ -1,8 +1,8 @@
 //! Echo (RFC 862) on the wire: whatever arrives goes back, so there is no format to decode.
 //!
-//! What stands here is what both ends and the examiner must agree on: the sizes, and the recognisable
-//! payload that a client sends when it wants to tell one answer from another. A server never looks
-//! into the bytes.
+//! What stands here is what both ends and the examiner must agree on: the sizes, and the
+//! recognisable payload that a client sends when it wants to tell one answer from another. A server
+//! never looks into the bytes.
 
 /// The port of the courses' example server.
 pub const PORT_DEFAULT: u16 = 65_432;

@@ -1,4 +1,5 @@
-//! The four messages of enroll (spec/enroll.md): greeting, registration, acknowledgement, in pickles.
+//! The four messages of enroll (spec/enroll.md): greeting, registration, acknowledgement, in
+//! pickles.
 //!
 //! What is written is the plain form, byte for byte what the course's Python programs send. What is
 //! read is wider, because the programs that are around differ: a client id stands in a dict, in a
@@ -42,8 +43,8 @@ pub struct Greeting {
 }
 
 impl Greeting {
-    /// Finds the client id (enroll-15): alone, under `clientid`, or under it in a dict under it. Case
-    /// and `_` in the key do not matter, and digits in a text are a number.
+    /// Finds the client id (enroll-15): alone, under `clientid`, or under it in a dict under it.
+    /// Case and `_` in the key do not matter, and digits in a text are a number.
     ///
     /// # Errors
     /// [`Fault::NoClientId`].

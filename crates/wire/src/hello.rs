@@ -1,9 +1,9 @@
 //! The bytes of HELLO / OK / RESET: a tolerant decoder and an exact encoder for both sides.
 //!
-//! The protocol has no framing. A request or reply ends with its datagram, with a line end, with the
-//! end of the stream, or merely because it is complete; so a decoder for streams has an answer that
-//! other codecs do not need: [`Part::Open`], "whole if nothing follows". The holder of the stream
-//! decides how long to wait for more. What is accepted beyond the plain form stands in
+//! The protocol has no framing. A request or reply ends with its datagram, with a line end, with
+//! the end of the stream, or merely because it is complete; so a decoder for streams has an answer
+//! that other codecs do not need: [`Part::Open`], "whole if nothing follows". The holder of the
+//! stream decides how long to wait for more. What is accepted beyond the plain form stands in
 //! `spec/hello.md` (hello-1 to hello-9). No socket, no time, no table of ids is known here.
 
 use std::fmt;

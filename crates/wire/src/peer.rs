@@ -1,8 +1,8 @@
 //! Who a device is: its Ed25519 public key, and the way that people read and type it.
 //!
-//! The text form is RFC 4648 base32 without padding, in lower case: 52 characters. It is what stands
-//! in tickets, logs and `status`. Nothing here checks that the bytes are a point on the curve; a
-//! signature check does that, and it stands on a higher floor.
+//! The text form is RFC 4648 base32 without padding, in lower case: 52 characters. It is what
+//! stands in tickets, logs and `status`. Nothing here checks that the bytes are a point on the
+//! curve; a signature check does that, and it stands on a higher floor.
 
 use std::fmt;
 use std::str::FromStr;

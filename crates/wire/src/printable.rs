@@ -1,9 +1,9 @@
 //! Text from strangers, made fit for a terminal or a log.
 //!
-//! Names and messages are free text and may hold whatever moves a cursor, clears a screen, turns the
-//! direction of writing, or begins a line that looks like ours. That is escaped; everything that is
-//! merely unusual (another script, a wide space, a joiner inside a word) is left as it was written.
-//! Not for HTML, JSON or CSV, which have rules of their own.
+//! Names and messages are free text and may hold whatever moves a cursor, clears a screen, turns
+//! the direction of writing, or begins a line that looks like ours. That is escaped; everything
+//! that is merely unusual (another script, a wide space, a joiner inside a word) is left as it was
+//! written. Not for HTML, JSON or CSV, which have rules of their own.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -1,7 +1,9 @@
 //! Every input that the fuzzers found worth keeping, run through the same checks again.
 //!
-//! `fuzz/properties/NAME.rs` says what must hold, `fuzz/corpus/NAME/` holds the inputs. A finding is
-//! closed by adding its input there.
+//! `fuzz/properties/NAME.rs` says what must hold, `fuzz/corpus/NAME/` holds the inputs. A finding
+//! is closed by adding its input there.
+
+#![expect(clippy::disallowed_methods, reason = "the corpus lies on the disk")]
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,5 @@
-//! The pickle codec by itself: known bytes, every refusal by its name, and what a stream does to it.
+//! The pickle codec by itself: known bytes, every refusal by its name, and what a stream does to
+//! it.
 //!
 //! Python is asked in `pickle_python.rs`; memory is measured in `pickle_bombs.rs`.
 
@@ -256,7 +257,10 @@ fn the_writer_keeps_the_limits_of_the_reader() {
 proptest! {
     /// Any bytes: an answer, the same one whole or in pieces, and no byte used twice or skipped.
     #[test]
-    fn pieces_make_no_difference(bytes in soup(), cuts in prop::collection::vec(1..40usize, 1..30)) {
+    fn pieces_make_no_difference(
+        bytes in soup(),
+        cuts in prop::collection::vec(1..40usize, 1..30),
+    ) {
         let whole = decode(&bytes);
         let mut decoder = Decoder::default();
         let mut buffer = Vec::new();

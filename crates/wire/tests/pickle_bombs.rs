@@ -278,8 +278,8 @@ mod counting {
 
     struct Counting;
 
-    // SAFETY: every call goes unchanged to the system's allocator, whose contract this inherits; the
-    // counters are plain cells without destructor, so touching them never allocates.
+    // SAFETY: every call goes unchanged to the system's allocator, whose contract this inherits;
+    // the counters are plain cells without destructor, so touching them never allocates.
     unsafe impl GlobalAlloc for Counting {
         unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
             count(layout.size().cast_signed());

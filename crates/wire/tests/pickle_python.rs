@@ -3,6 +3,11 @@
 //! One Python process answers for all cases of a test. It gets `repr(value)` as we print it, so the
 //! printing is judged too.
 
+#![expect(
+    clippy::disallowed_types,
+    reason = "the other side is a Python process"
+)]
+
 mod soup;
 
 use std::io::{BufRead, BufReader, Write};
@@ -168,8 +173,8 @@ fn what_we_read_python_reads_alike() {
                 && !bytes.iter().any(|byte| b"pr".contains(byte))
             {
                 let [repr, python_len] = python.borrow_mut().load(&bytes);
-                // It also looks at keys of dicts that are thrown away later on, and takes Python 2's
-                // byte strings for text or for bytes, not for what they are.
+                // It also looks at keys of dicts that are thrown away later on, and takes Python
+                // 2's byte strings for text or for bytes, not for what they are.
                 prop_assume!(!repr.contains("unhashable") && !repr.contains("DecodeError"));
                 prop_assert_eq!(value.repr().to_string(), repr);
                 prop_assert_eq!(len.to_string(), python_len);
@@ -336,11 +341,12 @@ fn scalar() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Texts with everything that has to be escaped somewhere. No private-use or unassigned code points:
-/// which are unassigned depends on Python's edition of Unicode.
+/// Texts with everything that has to be escaped somewhere. No private-use or unassigned code
+/// points: which are unassigned depends on Python's edition of Unicode.
 fn text() -> impl Strategy<Value = String> {
     let odd = prop::sample::select(
-        "\\'\"\0\n\r\t\x1a\x1b\x7f\u{80}\u{85}\u{9b}\u{a0}\u{ad}éÿĀ\u{202e}\u{2028}\u{200b}✓\u{fffd}\u{1f600}\u{e0001}"
+        "\\'\"\0\n\r\t\x1a\x1b\x7f\u{80}\u{85}\u{9b}\u{a0}\u{ad}éÿĀ\
+         \u{202e}\u{2028}\u{200b}✓\u{fffd}\u{1f600}\u{e0001}"
             .chars()
             .collect::<Vec<_>>(),
     );

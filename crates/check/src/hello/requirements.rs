@@ -1,4 +1,5 @@
-//! The numbered sentences of spec/hello.md that a stranger can examine, for servers and for clients.
+//! The numbered sentences of spec/hello.md that a stranger can examine, for servers and for
+//! clients.
 //!
 //! hello-22 (bounded memory), hello-35 (quota) and hello-37 (protection is a choice) have no case:
 //! they show only from inside, or only to many machines.
@@ -180,8 +181,8 @@ requirement!(
     HELLO_28,
     28,
     Must,
-    "After a RESET, a timeout or a refusal the client prints Connection Error, the id and the time, \
-     asks for a new id on standard input, and tries that one with a new socket."
+    "After a RESET, a timeout or a refusal the client prints Connection Error, the id and the \
+     time, asks for a new id on standard input, and tries that one with a new socket."
 );
 requirement!(
     HELLO_29,

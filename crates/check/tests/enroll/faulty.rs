@@ -353,7 +353,12 @@ impl Server {
         stream.write_all(ack).map_err(torn)
     }
 
-    /// Does what `pickle.loads` would have done, for the one pickle that the examiner tries it with.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the port is on loopback, so the answer comes at once"
+    )]
+    /// Does what `pickle.loads` would have done, for the one pickle that the examiner tries it
+    /// with.
     fn execute(&self, invalid: &Invalid, bytes: &[u8]) {
         if self.fault != Fault::Executes || !matches!(invalid, Invalid::Refused { .. }) {
             return;

@@ -41,7 +41,8 @@ fn each_wrong_server_fails_by_its_number() {
     let examinations: Vec<_> = faulty::ALL
         .into_iter()
         .map(|(fault, clients, id)| {
-            // Every case of a server that answers nothing takes all its time: only those in question.
+            // Every case of a server that answers nothing takes all its time: only those in
+            // question.
             let wanted = if fault.is_precise() { "" } else { id };
             let examination = thread::spawn(move || examine(fault, clients, wanted));
             (fault, id, examination)

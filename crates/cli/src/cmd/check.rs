@@ -1,7 +1,7 @@
 //! `ahoy check`: examines anyone's implementation of a service, case by case.
 //!
-//! One variant of [`Service`] for each column; the cases live in `ahoy-check`, which knows nothing of
-//! our own servers. Exit 0: accepted; 1: a requirement is broken.
+//! One variant of [`Service`] for each column; the cases live in `ahoy-check`, which knows nothing
+//! of our own servers. Exit 0: accepted; 1: a requirement is broken.
 
 use std::fs;
 use std::io::{self, Write};

@@ -1,7 +1,8 @@
 //! `ahoy echo`: the echo server and client, and the tour of this house for a newcomer.
 //!
-//! The way of one message: `wire/echo.rs` (sizes) <- `logic/echo.rs` (what goes back) <- `host/drive.rs`
-//! and its two loops (sockets) <- here (arguments and printing). `check/echo.rs` examines it.
+//! The way of one message: `wire/echo.rs` (sizes) <- `logic/echo.rs` (what goes back) <-
+//! `host/drive.rs` and its two loops (sockets) <- here (arguments and printing). `check/echo.rs`
+//! examines it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;

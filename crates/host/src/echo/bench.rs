@@ -1,8 +1,8 @@
 //! Measures an echo server: how long a message takes there and back, and how much goes through.
 //!
-//! Two phases, never at once: first one message at a time, for round-trip times that no queue of our
-//! own adds to; then as much as goes, for throughput. A lost datagram is counted, not waited for
-//! beyond the limit. Statistics are the caller's; it is given every round-trip time.
+//! Two phases, never at once: first one message at a time, for round-trip times that no queue of
+//! our own adds to; then as much as goes, for throughput. A lost datagram is counted, not waited
+//! for beyond the limit. Statistics are the caller's; it is given every round-trip time.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, UdpSocket};

@@ -1,8 +1,8 @@
 //! One try of the hello client: a new socket, one request, one reply, one time limit for all of it.
 //!
-//! Plain and blocking, because there is nothing else to do meanwhile. Prompts, prints and the number
-//! of tries are the roof's. It acts on the reply, not on the end of the stream, since some servers
-//! leave the connection open (hello-25).
+//! Plain and blocking, because there is nothing else to do meanwhile. Prompts, prints and the
+//! number of tries are the roof's. It acts on the reply, not on the end of the stream, since some
+//! servers leave the connection open (hello-25).
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket};

@@ -1,8 +1,8 @@
 //! The hello service on real sockets: the server under the loops that every service shares, and the
 //! client.
 //!
-//! Nothing about ids or leases is decided here: [`ahoy_logic::hello`] does. Datagrams and connections
-//! step one machine, so they share one table (hello-17).
+//! Nothing about ids or leases is decided here: [`ahoy_logic::hello`] does. Datagrams and
+//! connections step one machine, so they share one table (hello-17).
 
 pub mod client;
 

@@ -2,7 +2,8 @@
 //!
 //! Turn by turn: what has arrived goes in, the engine plans, what must be durable is made durable
 //! (the disk first, then the index), and only then is anything else done. Whatever asks from other
-//! threads (peers for content, the control socket for numbers) takes the engine's lock for a moment.
+//! threads (peers for content, the control socket for numbers) takes the engine's lock for a
+//! moment.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};

@@ -1,8 +1,8 @@
 //! All links of one share: at most one for each peer, found by number.
 //!
 //! Two peers that dial each other at the same moment both end up with the same one of the two
-//! sessions: that of the smaller peer id (`sync-46`). The engine's effects find their link here, and
-//! so does whoever needs content.
+//! sessions: that of the smaller peer id (`sync-46`). The engine's effects find their link here,
+//! and so does whoever needs content.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -40,7 +40,8 @@ const CHUNK_BYTES_MAX: usize = 16 * 1024;
 
 /// What an announcer needs to know.
 pub struct AnnouncerConfig {
-    /// Trackers as `host:port`, tried in this order in each attempt; the first that answers is used.
+    /// Trackers as `host:port`, tried in this order in each attempt; the first that answers is
+    /// used.
     pub trackers: Vec<String>,
     /// In which share.
     pub share: ShareId,
@@ -59,8 +60,8 @@ pub struct AnnouncerConfig {
     pub options: AnnouncerOptions,
 }
 
-/// Takes what is reported; called on the announcer's own thread. It may call back into the announcer
-/// but not stop it.
+/// Takes what is reported; called on the announcer's own thread. It may call back into the
+/// announcer but not stop it.
 pub type OnEvent = Box<dyn FnMut(Event) + Send>;
 
 /// How it stands.
@@ -417,8 +418,8 @@ impl Driver {
 }
 
 /// The start of the announcements' numbers. The only use of the wall clock here: numbers must rise
-/// across restarts, for which it is enough that the clock mostly does. When it went back, the tracker
-/// shows us our own last announcement and we go on from there.
+/// across restarts, for which it is enough that the clock mostly does. When it went back, the
+/// tracker shows us our own last announcement and we go on from there.
 fn wall_clock_ms() -> u64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)

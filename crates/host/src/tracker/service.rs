@@ -1,9 +1,9 @@
 //! The tracker service: alone on listeners of its own, or inside another program that hands it
 //! connections.
 //!
-//! [`serve`] is the service as a future, for a program that is nothing else. [`TrackerService`] runs
-//! it on a thread with a runtime of its own and takes connections that someone else has accepted: so
-//! `ahoy share` gives the tracker those on its sync port whose first byte is
+//! [`serve`] is the service as a future, for a program that is nothing else. [`TrackerService`]
+//! runs it on a thread with a runtime of its own and takes connections that someone else has
+//! accepted: so `ahoy share` gives the tracker those on its sync port whose first byte is
 //! [`ahoy_wire::tracker::FIRST_BYTE`], and keeps the others.
 
 use std::io;

@@ -62,8 +62,8 @@ pub fn merge_place(ours: &Place, theirs: &Place) -> Place {
 }
 
 /// Joins two bodies. An edit beats a deletion that did not know of it; of two deletions the later
-/// knowledge counts; equal content with other metadata is no conflict. Of a directory, whose body is
-/// only metadata, the deletion wins: what lives in it keeps it alive.
+/// knowledge counts; equal content with other metadata is no conflict. Of a directory, whose body
+/// is only metadata, the deletion wins: what lives in it keeps it alive.
 pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
     let clock = ours.clock.join(&theirs.clock);
     let standing = standing((&ours.clock, ours.dot), (&theirs.clock, theirs.dot));

@@ -1,8 +1,8 @@
 //! How much a connection may cost: a bucket of tokens that refills with time.
 //!
 //! A message costs one token, a list one more for each frame that it fills. An honest peer sends a
-//! few messages a minute; the bucket lets a burst through and then bounds what a hostile one can make
-//! the tracker check and send.
+//! few messages a minute; the bucket lets a burst through and then bounds what a hostile one can
+//! make the tracker check and send.
 
 use std::time::Duration;
 

@@ -4,9 +4,9 @@
 //! forgets whoever falls silent. [`Announcer`] is the client: it keeps one peer announced in one
 //! share, whatever becomes of the tracker. Both are machines without clock, socket or chance.
 //!
-//! Signatures are checked in here, through a [`Verifier`] that the caller brings: checking is a pure
-//! function, only the cryptographic library is no business of this floor. So nothing can be put into
-//! either machine that has not been through the check.
+//! Signatures are checked in here, through a [`Verifier`] that the caller brings: checking is a
+//! pure function, only the cryptographic library is no business of this floor. So nothing can be
+//! put into either machine that has not been through the check.
 
 mod announcer;
 mod budget;
@@ -33,7 +33,8 @@ pub type Verifier = fn(peer: &PeerId, bytes: &[u8], signature: &Signature) -> bo
 /// What the owner of a tracker can set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Who is not heard for so long is gone. Whole seconds, 1 to 65,535; see [`Options::timeout_seconds`].
+    /// Who is not heard for so long is gone. Whole seconds, 1 to 65,535; see
+    /// [`Options::timeout_seconds`].
     pub timeout: Duration,
     /// How much may be kept.
     pub limits: Limits,

@@ -2,8 +2,8 @@
 //!
 //! A tracker is not trusted: an entry counts only with the signature of the peer that it names, and
 //! only if its number is not below the highest that this peer was ever seen with. So a tracker can
-//! withhold, and it can invent peers of its own (whom the share's own secret then turns away), but it
-//! can neither speak for a peer nor bring back what a peer said before. The view outlives the
+//! withhold, and it can invent peers of its own (whom the share's own secret then turns away), but
+//! it can neither speak for a peer nor bring back what a peer said before. The view outlives the
 //! connection: while the tracker is away, what was known stays known.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,9 +27,9 @@ pub struct PeerSighting {
     pub peer: PeerId,
     /// The number of its announcement.
     pub sequence: u64,
-    /// Where to try to reach it, best first: as it announced itself, then its announced ports at the
-    /// address that the tracker saw. Only the former are signed; neither is more than a hint until
-    /// the peer has proved itself there. At most 32.
+    /// Where to try to reach it, best first: as it announced itself, then its announced ports at
+    /// the address that the tracker saw. Only the former are signed; neither is more than a hint
+    /// until the peer has proved itself there. At most 32.
     pub addresses: Vec<SocketAddr>,
     /// Where the tracker saw its connection come from. Not signed.
     pub seen: SocketAddr,

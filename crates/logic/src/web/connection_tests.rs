@@ -457,7 +457,8 @@ fn negotiation_is_told_to_caches() {
 #[test]
 fn pipelined_requests_are_answered_in_order() {
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-    let post = "GET /home/ HTTP/1.1\r\nHost: a\r\nContent-Length: 26\r\n\r\nGET /a.txt HTTP/1.1\r\n\r\n\r\n\r\n";
+    let post = "GET /home/ HTTP/1.1\r\nHost: a\r\nContent-Length: 26\r\n\r\n\
+                GET /a.txt HTTP/1.1\r\n\r\n\r\n\r\n";
     let text = get("/a.txt") + post + &get("/missing") + &get("/c.txt");
     let (answers, closed) = World::new().answers(&text);
     let statuses: Vec<_> = answers.iter().map(|answer| answer.head.status).collect();

@@ -283,7 +283,8 @@ mod tests {
         ) {
             let names: Vec<_> = names
                 .iter()
-                .filter(|name| !name.contains(&b'/') && name[..] != b"."[..] && name[..] != b".."[..])
+                .filter(|name| !name.contains(&b'/'))
+                .filter(|name| name[..] != b"."[..] && name[..] != b".."[..])
                 .cloned()
                 .collect();
             let path = names.join(&b'/');

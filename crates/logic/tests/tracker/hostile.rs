@@ -274,7 +274,8 @@ proptest! {
                 4 => {
                     let (id, challenge) = open[which % open.len()];
                     if let Some(challenge) = challenge {
-                        let said = announcement(u8::try_from(which).expect("small"), challenge, seconds);
+                        let who = u8::try_from(which).expect("small");
+                        let said = announcement(who, challenge, seconds);
                         world.say(id, &PeerMessage::Announce(said.signed()));
                     }
                 }

@@ -17,8 +17,8 @@
 //!
 //! The serde-pickle crate was tried first. It cannot say where in a stream the pickle ended or that
 //! it is merely incomplete, takes two references to one text for a recursion, writes protocol 3
-//! without the frames and memo entries of CPython's own output, and a deep pickle of 60 KB overflows
-//! its stack, which ends the process.
+//! without the frames and memo entries of CPython's own output, and a deep pickle of 60 KB
+//! overflows its stack, which ends the process.
 //!
 //! Sources: CPython's `Lib/pickletools.py`, which documents every instruction; PEP 3154 for frames.
 

@@ -280,8 +280,8 @@ impl Value {
     }
 }
 
-/// Decodes what a deletion remembers. Not by way of [`Value`]: a peer could nest deletions until the
-/// stack runs out, long before anybody can look at the value.
+/// Decodes what a deletion remembers. Not by way of [`Value`]: a peer could nest deletions until
+/// the stack runs out, long before anybody can look at the value.
 fn living<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Box<Value>, D::Error> {
     /// The first variants of [`Value`], in its order.
     #[derive(Deserialize)]

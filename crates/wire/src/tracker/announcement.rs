@@ -1,8 +1,8 @@
 //! What a peer says about itself to a tracker, and the proof that it was this peer who said it.
 //!
 //! An announcement is signed over every field and over a domain string, so it can be handed on by a
-//! tracker that nobody trusts. Ed25519 itself is not here: the caller brings a closure that signs or
-//! checks, and [`VerifiedAnnouncement`] can be had in no other way than through such a check.
+//! tracker that nobody trusts. Ed25519 itself is not here: the caller brings a closure that signs
+//! or checks, and [`VerifiedAnnouncement`] can be had in no other way than through such a check.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -1,7 +1,7 @@
 //! Messages to bytes: the tracker's frames, and the limits that both directions share.
 //!
-//! Every message has exactly one form, so a signature over the fields is a signature over the bytes.
-//! Encoding cannot fail: the types of a message already bound its parts.
+//! Every message has exactly one form, so a signature over the fields is a signature over the
+//! bytes. Encoding cannot fail: the types of a message already bound its parts.
 
 use std::net::IpAddr;
 

@@ -2,8 +2,8 @@
 //!
 //! A peer opens with the [`PROLOGUE`], the tracker answers with the same five bytes and
 //! [`TrackerMessage::Welcome`]; from then on both send frames: one byte kind, two bytes payload
-//! length, payload. Numbers are big-endian. The first byte tells this protocol (`A`) from TLS (0x16)
-//! and from the classic JSON dialect (`{`) on one shared port.
+//! length, payload. Numbers are big-endian. The first byte tells this protocol (`A`) from TLS
+//! (0x16) and from the classic JSON dialect (`{`) on one shared port.
 //!
 //! Not here: who may announce what, when a peer is gone, and any cryptography.
 

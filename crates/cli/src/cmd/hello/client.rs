@@ -1,7 +1,7 @@
 //! The hello client as the course has it: one line for every try, a prompt in between.
 //!
-//! Standard output has the three lines of spec/hello.md and nothing else, so that it can be compared
-//! byte for byte; the prompt and the reasons go to standard error.
+//! Standard output has the three lines of spec/hello.md and nothing else, so that it can be
+//! compared byte for byte; the prompt and the reasons go to standard error.
 
 use std::io::{self, BufRead, Read, Write};
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! `ahoy hello`: the server that grants ids for a while, and the client that asks for one.
 //!
-//! The rules are numbered in spec/hello.md. [`client`] has the prompts and prints of the course; this
-//! file has the arguments and the server's log, which is quiet unless asked.
+//! The rules are numbered in spec/hello.md. [`client`] has the prompts and prints of the course;
+//! this file has the arguments and the server's log, which is quiet unless asked.
 
 mod client;
 mod log;

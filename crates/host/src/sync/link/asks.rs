@@ -1,8 +1,8 @@
 //! What this machine has asked a peer for: the waiting side of a transfer.
 //!
-//! A range is asked for in pieces, a few of them ahead, so that the pipe is full and yet a slow disk
-//! holds up its own file only: what has come and has not been taken is bounded, for each range and
-//! for the link. The reader puts bytes in, the thread that called `fetch` takes them out.
+//! A range is asked for in pieces, a few of them ahead, so that the pipe is full and yet a slow
+//! disk holds up its own file only: what has come and has not been taken is bounded, for each range
+//! and for the link. The reader puts bytes in, the thread that called `fetch` takes them out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

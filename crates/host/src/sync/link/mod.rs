@@ -124,7 +124,8 @@ pub struct Link {
     /// What the peer has been told of our records: all of them, up to this sequence number.
     told_upto: AtomicU64,
     heard_ms: AtomicU64,
-    /// Since when it is in doubt that the peer is there, in milliseconds plus one; 0 for not at all.
+    /// Since when it is in doubt that the peer is there, in milliseconds plus one; 0 for not at
+    /// all.
     doubted_ms: AtomicU64,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
@@ -262,8 +263,8 @@ impl Link {
         }
     }
 
-    /// Sends records; one [`Input::Room`] for each call, not more. Never blocks. Content is attached
-    /// and signatures are made when it is their turn.
+    /// Sends records; one [`Input::Room`] for each call, not more. Never blocks. Content is
+    /// attached and signatures are made when it is their turn.
     pub fn send(&self, upto: u64, items: Vec<Outgoing>) {
         if let Err(full) = self.outbox.send(upto, items) {
             self.hang(&full.to_string());

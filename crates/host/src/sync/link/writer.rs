@@ -1,8 +1,8 @@
 //! The writer: one thread that sends what is in the outbox.
 //!
 //! Messages go first, then at most one message of records, then one piece of a file, and so on: no
-//! kind of traffic can starve another. Bytes are encrypted under the lock that the reader needs too,
-//! a few hundred KiB at most, and leave for the socket when that is free again.
+//! kind of traffic can starve another. Bytes are encrypted under the lock that the reader needs
+//! too, a few hundred KiB at most, and leave for the socket when that is free again.
 
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;

@@ -1,4 +1,5 @@
-//! What may be announced, and what becomes of it: taken, refused, replaced, made room for, taken out.
+//! What may be announced, and what becomes of it: taken, refused, replaced, made room for, taken
+//! out.
 
 use std::collections::{BTreeMap, BTreeSet};
 

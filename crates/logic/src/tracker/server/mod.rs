@@ -1,8 +1,8 @@
 //! The tracker itself: connections, what may be announced on them, and who is told.
 //!
-//! A connection that has announced a peer in a share is told of every change there: of joins, leaves
-//! and moves at once, of mere news about what a peer holds in batches. Deadlines are exact, and
-//! whatever is due is swept before an input is looked at, so a late wake-up is never visible.
+//! A connection that has announced a peer in a share is told of every change there: of joins,
+//! leaves and moves at once, of mere news about what a peer holds in batches. Deadlines are exact,
+//! and whatever is due is swept before an input is looked at, so a late wake-up is never visible.
 
 mod announce;
 mod tell;
