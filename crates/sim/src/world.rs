@@ -198,6 +198,8 @@ impl World {
         self.pass_until(self.weather.span)?;
         self.heal();
         self.pass_until(self.now + HEAL)?;
+        self.confirm_empty();
+        self.pass_until(self.now + HEAL)?;
         self.judge()?;
         // A quiet deletion must reach everyone and come back from nowhere.
         let victim = self.dice.below(self.machines.len() as u64) as usize;
@@ -468,6 +470,16 @@ impl World {
         }
         self.at(self.now + 1, Event::Connect);
         self.at(self.now + 5000, Event::Connect);
+    }
+
+    /// Users whose folder was found empty say that they meant it.
+    fn confirm_empty(&mut self) {
+        for machine in 0..self.machines.len() {
+            if let Some(engine) = self.machines[machine].engine.as_mut() {
+                engine.accept_empty();
+                self.give(machine, Input::Tick);
+            }
+        }
     }
 
     // The engine and its effects.

@@ -321,10 +321,7 @@ impl Engine {
         let keys = vec![(synced.parent, synced.name.clone())];
         let expect = synced.print;
         let same_content = value.same_content(&synced.value);
-        if !same_content
-            && !self.work.may_go_ahead(id)
-            && let Some(other) = self.needs_content_of(id, &synced)
-        {
+        if !same_content && let Some(other) = self.needs_content_of(id, &synced) {
             return self.wait(id, other);
         }
         let act = match value.clone() {
@@ -493,16 +490,46 @@ impl Engine {
     }
 
     /// A circle in which nobody moves: each is about to lose a content that another still needs,
-    /// as after an exchange of two contents. If a peer has all that is needed one goes ahead.
+    /// as after an exchange of two contents. Then the files on disk change nodes instead: each
+    /// node takes over the one that has what it needs, and all that is left to do are renames.
     fn break_exchange(&mut self, id: NodeId, circle: &[NodeId]) -> Verdict {
-        let open: Vec<LinkId> = self.gossip.open_links().collect();
-        let all_offered = circle.iter().all(|id| self.work.is_offered(*id, &open));
-        let goes_first = circle.iter().min() == Some(&id) && !self.work.may_go_ahead(id);
-        if all_offered && goes_first {
-            self.work.go_ahead(id);
-            return Verdict::Again;
+        let wants = |id: &NodeId| self.tree.goal_value(*id).and_then(Value::content);
+        let has = |id: &NodeId| self.tree.node(*id)?.synced.as_ref()?.value.content();
+        let donor = |id: &NodeId| {
+            let wanted = wants(id)?;
+            circle
+                .iter()
+                .find(|other| has(other) == Some(wanted))
+                .copied()
+        };
+        let donors: BTreeSet<NodeId> = circle.iter().filter_map(donor).collect();
+        if donors.len() < circle.len() || circle.iter().any(|id| self.work.is_busy(*id)) {
+            for other in circle.iter().filter(|other| **other != id) {
+                self.touch(*other);
+            }
+            return self.pause(id, CHANGED_PAUSE);
         }
-        self.pause(id, CHANGED_PAUSE)
+        let takes: Vec<(NodeId, Option<Synced>)> = circle
+            .iter()
+            .map(|id| {
+                let node = self.tree.node(*id);
+                let held = donor(id).and_then(|d| self.tree.node(d)?.synced.clone());
+                let taken = node.zip(held).map(|(node, held)| Synced {
+                    body_clock: node.record.body.clock.clone(),
+                    place_clock: node.record.place.clock.clone(),
+                    ..held
+                });
+                (*id, taken)
+            })
+            .collect();
+        for id in circle {
+            self.tree.set_synced(*id, None);
+        }
+        for (id, taken) in takes {
+            self.tree.set_synced(id, taken);
+            self.keep(id);
+        }
+        Verdict::Again
     }
 
     fn park(&mut self, id: NodeId) -> Verdict {

@@ -90,7 +90,6 @@ pub struct Work {
     offers: BTreeMap<NodeId, BTreeSet<LinkId>>,
     refusals: BTreeMap<NodeId, BTreeSet<LinkId>>,
     bad_locals: BTreeSet<NodeId>,
-    ahead: BTreeSet<NodeId>,
     refused_rounds: BTreeMap<NodeId, u32>,
 }
 
@@ -299,7 +298,6 @@ impl Work {
         self.offers.remove(&id);
         self.refusals.remove(&id);
         self.bad_locals.remove(&id);
-        self.ahead.remove(&id);
         self.refused_rounds.remove(&id);
         self.drop_content(id);
     }
@@ -485,21 +483,6 @@ impl Work {
         if let Some(refusals) = self.refusals.get_mut(&id) {
             refusals.remove(&link);
         }
-    }
-
-    /// Whether one of these peers has said to hold what the node lacks.
-    pub fn is_offered(&self, id: NodeId, open: &[LinkId]) -> bool {
-        let offers = self.offers.get(&id);
-        offers.is_some_and(|offers| open.iter().any(|link| offers.contains(link)))
-    }
-
-    /// This node may replace its content although another still needs it.
-    pub fn go_ahead(&mut self, id: NodeId) {
-        self.ahead.insert(id);
-    }
-
-    pub fn may_go_ahead(&self, id: NodeId) -> bool {
-        self.ahead.contains(&id)
     }
 
     pub fn refused(&mut self, id: NodeId, link: Option<LinkId>) {
