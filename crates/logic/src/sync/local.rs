@@ -60,6 +60,11 @@ impl Local {
         self.touched.insert((dir, name), first_trusted);
     }
 
+    /// Whether a node was not seen where it should be, and it is not yet clear why.
+    pub fn is_missing(&self, id: NodeId) -> bool {
+        self.missing.contains_key(&id)
+    }
+
     fn is_stale(&self, dir: NodeId, name: &Name, asked: Option<u64>) -> bool {
         let key = (dir, name.clone());
         let first = self

@@ -107,6 +107,11 @@ impl Engine {
         if self.work.is_busy(id) {
             return Verdict::Pending;
         }
+        if self.local.is_missing(id) {
+            // Whether the user has removed it is being found out.
+            self.work.later(id, self.now + CHANGED_PAUSE);
+            return Verdict::Pending;
+        }
         let Some(node) = self.tree.node(id) else {
             return Verdict::Done;
         };
@@ -196,8 +201,8 @@ impl Engine {
     }
 
     fn plan_creation(&mut self, id: NodeId, parent: NodeId, name: Name) -> Verdict {
-        if let Some(verdict) = self.inherit(id) {
-            return verdict;
+        if let Some(heirloom) = self.heirloom(id) {
+            return self.plan_inheritance(id, (parent, name), heirloom);
         }
         let at = match self.clear_way(id, parent, &name) {
             Ok(at) => at,
@@ -243,31 +248,70 @@ impl Engine {
         self.order(id, act, keys, After::Become(Box::new(synced)))
     }
 
-    /// A file that is about to be removed has just the content that this one lacks: it was a
-    /// rename that nobody recognised. The file becomes this node's, and is moved.
-    fn inherit(&mut self, id: NodeId) -> Option<Verdict> {
-        let node = self.tree.node(id)?;
-        let (hash, _) = value_of(&node.record).content()?;
-        let heirloom = self.tree.holders(hash).find(|other| {
+    /// A file that is about to be removed and has just the content that this node lacks: it was
+    /// a rename that nobody recognised.
+    fn heirloom(&self, id: NodeId) -> Option<(NodeId, Synced, RelPath)> {
+        let (hash, _) = self.tree.goal_value(id)?.content()?;
+        if self.work.is_local_bad(id) {
+            return None;
+        }
+        let is_free = |other: &NodeId| {
             self.tree.goal(*other) == Goal::Absent
                 && !self.work.is_busy(*other)
+                && !self.local.is_missing(*other)
                 && self.tree.path(*other).is_some()
-        })?;
-        let body_clock = node.record.body.clock.clone();
-        let place_clock = node.record.place.clock.clone();
-        let synced = self.tree.node(heirloom)?.synced.clone()?;
-        self.tree.set_synced(heirloom, None);
-        self.tree.set_synced(
-            id,
-            Some(Synced {
-                body_clock,
-                place_clock,
-                ..synced
-            }),
-        );
-        self.keep(heirloom);
-        self.keep(id);
-        Some(Verdict::Again)
+        };
+        let other = self.tree.holders(hash).find(is_free)?;
+        let synced = self.tree.node(other)?.synced.clone()?;
+        Some((other, synced, self.tree.path(other)?))
+    }
+
+    /// Takes that file over. Only the step that moves it makes it this node's: if it is not there
+    /// after all, nothing has been said about this node.
+    fn plan_inheritance(
+        &mut self,
+        id: NodeId,
+        place: (NodeId, Name),
+        heirloom: (NodeId, Synced, RelPath),
+    ) -> Verdict {
+        let (other, held, from) = heirloom;
+        let Some(node) = self.tree.node(id) else {
+            return Verdict::Done;
+        };
+        let value = value_of(&node.record).clone();
+        let mut next = Synced {
+            parent: place.0,
+            name: place.1.clone(),
+            body_clock: node.record.body.clock.clone(),
+            place_clock: node.record.place.clock.clone(),
+            ..held.clone()
+        };
+        let expect = held.print;
+        let is_here = (held.parent, &held.name) == (place.0, &place.1);
+        let (act, keys) = match value {
+            Value::File { meta, .. } if is_here => {
+                next.value = value;
+                (
+                    Act::SetMeta {
+                        at: from,
+                        meta,
+                        expect,
+                    },
+                    vec![place],
+                )
+            }
+            _ => {
+                let to = match self.clear_way(id, place.0, &place.1) {
+                    Ok(to) => to,
+                    Err(verdict) => return verdict,
+                };
+                (
+                    Act::Move { from, to, expect },
+                    vec![(held.parent, held.name), place],
+                )
+            }
+        };
+        self.order(id, act, keys, After::Inherit(other, Box::new(next)))
     }
 
     fn plan_move(&mut self, id: NodeId, synced: Synced, parent: NodeId, name: Name) -> Verdict {
@@ -503,7 +547,8 @@ impl Engine {
                 .copied()
         };
         let donors: BTreeSet<NodeId> = circle.iter().filter_map(donor).collect();
-        if donors.len() < circle.len() || circle.iter().any(|id| self.work.is_busy(*id)) {
+        let unsure = |id: &NodeId| self.work.is_busy(*id) || self.local.is_missing(*id);
+        if donors.len() < circle.len() || circle.iter().any(unsure) {
             for other in circle.iter().filter(|other| **other != id) {
                 self.touch(*other);
             }
@@ -591,6 +636,10 @@ impl Engine {
         }
         self.touch(id);
         self.wake(id);
+        if let After::Inherit(other, _) = job.after {
+            self.touch(other);
+            self.wake(other);
+        }
         if job.fetched.is_some()
             && let Some(next) = self.work.take_unfetched()
         {
@@ -617,6 +666,15 @@ impl Engine {
                     });
                 }
             }
+            (After::Inherit(other, synced), Some(print)) => {
+                let synced = Synced {
+                    print,
+                    ..(**synced).clone()
+                };
+                self.tree.set_synced(*other, None);
+                self.tree.set_synced(id, Some(synced));
+                self.keep(*other);
+            }
             (After::Vanish, _) => {
                 let path = self.tree.path(id);
                 self.tree.set_synced(id, None);
@@ -627,7 +685,7 @@ impl Engine {
                     });
                 }
             }
-            (After::Become(_), None) => self.look_again(job),
+            (After::Become(_) | After::Inherit(..), None) => self.look_again(job),
         }
         self.keep(id);
     }

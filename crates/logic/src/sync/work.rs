@@ -36,8 +36,19 @@ pub const NO_PRINT: Print = Print {
 pub enum After {
     /// This, with the fingerprint that the outcome brings.
     Become(Box<Synced>),
+    /// This, taken over from another node, which then has nothing on disk.
+    Inherit(NodeId, Box<Synced>),
     /// Nothing is on disk any more.
     Vanish,
+}
+
+impl After {
+    fn other(&self) -> Option<NodeId> {
+        match self {
+            Self::Inherit(other, _) => Some(*other),
+            Self::Become(_) | Self::Vanish => None,
+        }
+    }
 }
 
 /// A step that is out.
@@ -326,9 +337,8 @@ impl Work {
         let job = Job {
             node,
             sightings: Vec::new(),
-            after,
             fetched,
-            copies: matches!(source, Some(Source::Local { .. })),
+            copies: matches!(source, Some(Source::Local { .. })) || after.other().is_some(),
             visible: matches!(
                 act,
                 Act::Write { .. } | Act::MakeLink { .. } | Act::MakeDir { .. } | Act::Remove { .. }
@@ -340,7 +350,12 @@ impl Work {
             ),
             above,
             keys,
+            after,
         };
+        if let Some(other) = job.after.other() {
+            self.stop_waiting(other);
+            self.job_of.insert(other, id);
+        }
         if let Some(link) = fetched {
             *self.fetching.entry(link).or_insert(0) += 1;
         }
@@ -358,6 +373,9 @@ impl Work {
     pub fn end(&mut self, id: JobId) -> Option<Job> {
         let job = self.jobs.remove(&id)?;
         self.job_of.remove(&job.node);
+        if let Some(other) = job.after.other() {
+            self.job_of.remove(&other);
+        }
         for key in &job.keys {
             if self.name_jobs.get(key) == Some(&id) {
                 self.name_jobs.remove(key);
