@@ -410,18 +410,21 @@ impl Engine {
     /// else on this disk.
     fn needs_content_of(&self, id: NodeId, synced: &Synced) -> Option<NodeId> {
         let (hash, _) = synced.value.content()?;
+        let craver = self.work.cravers(hash).find(|other| *other != id)?;
+        // Another file with this content is no excuse: what is known of it may be out of date.
+        // But one that cannot be served for now does not hold up the others for ever.
         let stays = |other: NodeId| {
             let wanted = self.tree.goal_value(other).and_then(Value::content);
-            wanted.is_some_and(|(wanted, _)| wanted == hash)
+            wanted.is_some_and(|(wanted, _)| wanted == hash) && !self.local.is_missing(other)
         };
-        if self
+        let is_elsewhere = self
             .tree
             .holders(hash)
-            .any(|other| other != id && stays(other))
-        {
+            .any(|other| other != id && stays(other));
+        if is_elsewhere && self.work.pauses(craver) > 3 {
             return None;
         }
-        self.work.cravers(hash).find(|other| *other != id)
+        Some(craver)
     }
 
     /// Where to get a content: what came along, what is on this disk, what a peer has.
