@@ -252,11 +252,9 @@ impl Engine {
     /// a rename that nobody recognised.
     fn heirloom(&self, id: NodeId) -> Option<(NodeId, Synced, RelPath)> {
         let (hash, _) = self.tree.goal_value(id)?.content()?;
-        if self.work.is_local_bad(id) {
-            return None;
-        }
         let is_free = |other: &NodeId| {
             self.tree.goal(*other) == Goal::Absent
+                && !self.work.is_local_bad(id, *other)
                 && !self.work.is_busy(*other)
                 && !self.local.is_missing(*other)
                 && self.tree.path(*other).is_some()
@@ -406,25 +404,11 @@ impl Engine {
         self.order(id, act, keys, After::Become(Box::new(next)))
     }
 
-    /// Somebody still has to copy the content that `id` is about to lose, and has it from nowhere
-    /// else on this disk.
+    /// Somebody still has to copy the content that `id` is about to lose.
     fn needs_content_of(&self, id: NodeId, synced: &Synced) -> Option<NodeId> {
         let (hash, _) = synced.value.content()?;
-        let craver = self.work.cravers(hash).find(|other| *other != id)?;
         // Another file with this content is no excuse: what is known of it may be out of date.
-        // But one that cannot be served for now does not hold up the others for ever.
-        let stays = |other: NodeId| {
-            let wanted = self.tree.goal_value(other).and_then(Value::content);
-            wanted.is_some_and(|(wanted, _)| wanted == hash) && !self.local.is_missing(other)
-        };
-        let is_elsewhere = self
-            .tree
-            .holders(hash)
-            .any(|other| other != id && stays(other));
-        if is_elsewhere && self.work.pauses(craver) > 3 {
-            return None;
-        }
-        Some(craver)
+        self.work.cravers(hash).find(|other| *other != id)
     }
 
     /// Where to get a content: what came along, what is on this disk, what a peer has.
@@ -432,18 +416,16 @@ impl Engine {
         if size == 0 {
             return Ok(Source::Here(Arc::from(&b""[..])));
         }
-        let local = self.tree.holders(hash).find(|other| *other != id);
+        let is_good = |other: &NodeId| *other != id && !self.work.is_local_bad(id, *other);
+        let local = self.tree.holders(hash).find(is_good);
         if let Some(other) = local {
             if self.work.is_busy(other) {
                 return Err(self.wait(id, other));
             }
             let path = self.tree.path(other);
-            let print = self
-                .tree
-                .node(other)
-                .and_then(|n| n.synced.as_ref())
-                .map(|s| s.print);
-            if let (Some(from), Some(expect), false) = (path, print, self.work.is_local_bad(id)) {
+            let print = self.tree.node(other).and_then(|n| n.synced.as_ref());
+            if let (Some(from), Some(expect)) = (path, print.map(|synced| synced.print)) {
+                self.work.copying(id, other);
                 return Ok(Source::Local { from, expect });
             }
         }

@@ -100,7 +100,8 @@ pub struct Work {
     inbox_bytes: u64,
     offers: BTreeMap<NodeId, BTreeSet<LinkId>>,
     refusals: BTreeMap<NodeId, BTreeSet<LinkId>>,
-    bad_locals: BTreeSet<NodeId>,
+    copied_from: BTreeMap<NodeId, NodeId>,
+    bad_locals: BTreeMap<NodeId, BTreeSet<NodeId>>,
     refused_rounds: BTreeMap<NodeId, u32>,
 }
 
@@ -309,6 +310,7 @@ impl Work {
         self.offers.remove(&id);
         self.refusals.remove(&id);
         self.bad_locals.remove(&id);
+        self.copied_from.remove(&id);
         self.refused_rounds.remove(&id);
         self.drop_content(id);
     }
@@ -480,15 +482,26 @@ impl Work {
         Some(content)
     }
 
+    /// The content of `id` is being copied from another file of this disk.
+    pub fn copying(&mut self, id: NodeId, from: NodeId) {
+        self.copied_from.insert(id, from);
+    }
+
     /// A copy from another file of this disk went wrong: take it from elsewhere.
     pub fn local_is_bad(&mut self, job: &Job) {
-        if job.copies {
-            self.bad_locals.insert(job.node);
+        let from = job
+            .after
+            .other()
+            .or(self.copied_from.get(&job.node).copied());
+        if let (true, Some(from)) = (job.copies, from) {
+            self.bad_locals.entry(job.node).or_default().insert(from);
         }
     }
 
-    pub fn is_local_bad(&self, id: NodeId) -> bool {
-        self.bad_locals.contains(&id)
+    pub fn is_local_bad(&self, id: NodeId, from: NodeId) -> bool {
+        self.bad_locals
+            .get(&id)
+            .is_some_and(|bad| bad.contains(&from))
     }
 
     // Sources.
