@@ -249,11 +249,11 @@ mod tests {
     #[test]
     fn paths_below_a_renamed_directory() {
         let cases = [
-            ("a/b/c", "a/", "z", Some("z/c")),
-            ("a/", "a/", "z/y", Some("z/y")),
-            ("a/bc", "a/", "z", None),
-            ("a", "a/", "z", None),
-            ("a/", "a", "", Some("")),
+            ("a/b/c", "a/b", "z", Some("z/c")),
+            ("a/b", "a/b", "z/y", Some("z/y")),
+            ("a/bc", "a/b", "z", None),
+            ("a", "a/b", "z", None),
+            ("a/b", "a", "", Some("b")),
             ("a", "", "z", None),
         ];
         for (at, from, to, want) in cases {

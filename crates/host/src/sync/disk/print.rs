@@ -62,7 +62,9 @@ impl Glance {
         let same_device = (stat.stx_dev_major, stat.stx_dev_minor) == device;
         let mounted = stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
         let kind = match FileType::from_raw_mode(mode) {
-            _ if mounted || !same_device => Kind::Foreign,
+            _ if mounted => Kind::Foreign,
+            // Only of directories: overlays give the files of each layer a device of their own.
+            FileType::Directory if !same_device => Kind::Foreign,
             FileType::Directory => Kind::Dir,
             FileType::RegularFile => Kind::File,
             FileType::Symlink => Kind::Link,
@@ -196,7 +198,7 @@ mod tests {
         assert_eq!(target.as_bytes(), "no\u{fffd}where".as_bytes());
         assert_eq!(find("pipe"), Found::Foreign);
         assert_eq!(find("nothing"), Found::Nothing);
-        let elsewhere = super::find(&dir, b"file", (device.0, device.1 + 1));
+        let elsewhere = super::find(&dir, b"dir", (device.0, device.1 + 1));
         assert_eq!(elsewhere, Found::Foreign);
     }
 }

@@ -292,8 +292,17 @@ pub(super) fn set_mtime(dir: impl AsFd, name: &[u8], mtime: Mtime) -> rustix::io
     rustix::fs::utimensat(dir, name, &times(mtime), AtFlags::SYMLINK_NOFOLLOW)
 }
 
+/// Sets the mtime of what `fd` holds, even if it was opened only to be named.
+pub(super) fn set_mtime_of(fd: impl AsFd, mtime: Mtime) -> rustix::io::Result<()> {
+    rustix::fs::utimensat(fd, c"", &times(mtime), AtFlags::EMPTY_PATH)
+}
+
 /// Sets the mode of what `fd` holds, even if it was opened only to be named.
 pub(super) fn set_mode(fd: impl AsFd, bits: u16) -> rustix::io::Result<()> {
     let by_descriptor = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    rustix::fs::chmodat(CWD, by_descriptor, mode(bits), AtFlags::empty())
+    match rustix::fs::chmodat(CWD, by_descriptor, mode(bits), AtFlags::empty()) {
+        // Not that something is missing in the share: there is no /proc.
+        Err(Errno::NOENT) => Err(Errno::NOSYS),
+        answer => answer,
+    }
 }

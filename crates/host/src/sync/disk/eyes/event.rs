@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use ahoy_wire::sync::{Name, RelPath};
 
-use super::super::beneath::{is_within, rebase};
+use super::super::beneath::rebase;
 use super::notify::{Event, What};
+use super::watches::Detached;
 use super::{HALF_MOVE, Half, Watcher, Why};
 
 impl Watcher {
@@ -63,7 +64,7 @@ impl Watcher {
             }
             What::MovedFrom(cookie) => {
                 let from = key.0.join(&key.1).unwrap_or_default();
-                self.half(cookie, from, false);
+                self.half(cookie, from, None);
             }
             What::MovedTo(cookie) => {
                 self.halves.remove(&cookie);
@@ -83,7 +84,10 @@ impl Watcher {
     fn dir_happened(&mut self, dir: RelPath, name: Name, what: What) {
         let Some(path) = dir.join(&name) else { return };
         match what {
-            What::MovedFrom(cookie) => self.half(cookie, path, true),
+            What::MovedFrom(cookie) => {
+                let dir = self.watches.detach(&path);
+                self.half(cookie, path, dir);
+            }
             What::MovedTo(cookie) => self.dir_arrived(cookie, &path),
             What::Deleted => {
                 let given_up = self.watches.remove(&path);
@@ -99,8 +103,10 @@ impl Watcher {
         let Some(half) = self.halves.remove(&cookie) else {
             return;
         };
-        let given_up = self.watches.rename(&half.from, to);
-        self.unwatch(&given_up);
+        if let Some(dir) = half.dir {
+            let given_up = self.watches.attach(dir, to);
+            self.unwatch(&given_up);
+        }
         self.later.renamed(&half.from, to);
         let busy = !self.stack.is_empty();
         for (path, _) in &mut self.stack {
@@ -114,9 +120,9 @@ impl Watcher {
         }
     }
 
-    fn half(&mut self, cookie: u32, from: RelPath, is_dir: bool) {
+    fn half(&mut self, cookie: u32, from: RelPath, dir: Option<Detached>) {
         let due = Instant::now() + HALF_MOVE;
-        self.halves.insert(cookie, Half { from, is_dir, due });
+        self.halves.insert(cookie, Half { from, dir, due });
     }
 
     /// Gives up waiting for moves that have left the share. Answers false while there are some
@@ -133,10 +139,9 @@ impl Watcher {
             let Some(half) = self.halves.remove(&cookie) else {
                 continue;
             };
-            if half.is_dir {
-                let given_up = self.watches.remove(&half.from);
+            if let Some(dir) = half.dir {
+                let given_up = self.watches.abandon(dir);
                 self.unwatch(&given_up);
-                self.stack.retain(|(path, _)| !is_within(path, &half.from));
             }
         }
         // Younger ones do not hold up the older for ever.

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -26,13 +27,16 @@ use super::Root;
 use super::world::World;
 use later::{Haste, Later};
 use notify::Notify;
-use watches::Watches;
+use watches::{Detached, Watches};
 
 /// Sightings reported at once, unless one directory holds more.
 const BATCH: usize = 1000;
 
 /// How long a file that was moved away may take to turn up elsewhere in the share.
 const HALF_MOVE: Duration = Duration::from_millis(2);
+
+/// How long to wait after a fault of our own before everything is looked at anew.
+const FAULT_PAUSE: Duration = Duration::from_secs(5);
 
 /// How often a root that is gone is looked for.
 const RETURN_PERIOD: Duration = Duration::from_millis(500);
@@ -160,7 +164,8 @@ enum Why {
 /// One half of a move.
 struct Half {
     from: RelPath,
-    is_dir: bool,
+    /// The watches of a directory and of all below it.
+    dir: Option<Detached>,
     due: Instant,
 }
 
@@ -229,11 +234,22 @@ impl Watcher {
         let mut more = false;
         while !self.asks.stop.load(Ordering::Acquire) {
             self.wait(more);
-            for ask in self.asks.take() {
-                self.take_ask(ask);
-            }
-            more = self.take_events();
-            self.turn();
+            let round = AssertUnwindSafe(|| {
+                for ask in self.asks.take() {
+                    self.take_ask(ask);
+                }
+                let more = self.take_events();
+                self.turn();
+                more
+            });
+            more = std::panic::catch_unwind(round).unwrap_or_else(|_| {
+                self.world
+                    .warn("an internal fault while looking at the folder; please report it".into());
+                // What was forgotten by that is found by looking at everything.
+                self.next_whole = Some(Instant::now() + FAULT_PAUSE);
+                self.stack.clear();
+                false
+            });
         }
     }
 

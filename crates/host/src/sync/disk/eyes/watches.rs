@@ -27,6 +27,13 @@ struct Node {
 
 const ROOT: u64 = 0;
 
+/// The parent of a directory that is on its way.
+const NOWHERE: u64 = u64::MAX;
+
+/// A directory that was taken out of its place.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Detached(u64);
+
 impl Watches {
     pub(super) fn new() -> Self {
         let root = Node {
@@ -75,12 +82,41 @@ impl Watches {
         old.into_iter().collect()
     }
 
-    /// Renames the directory `from` to `to`, with all below it. Answers the watches of what stood
-    /// at `to`, which are to be given up.
-    pub(super) fn rename(&mut self, from: &RelPath, to: &RelPath) -> Vec<i32> {
-        match (self.find(from), to.split()) {
-            (Some(id), Some((dir, name))) if id != ROOT => self.settle(id, &dir, name),
-            (Some(_) | None, _) => Vec::new(),
+    /// Takes `path` out of its place, with all below it: it is on its way to another one. Answers
+    /// what to call it by.
+    pub(super) fn detach(&mut self, path: &RelPath) -> Option<Detached> {
+        let id = self.find(path).filter(|id| *id != ROOT)?;
+        self.unlink(id);
+        let node = self.nodes.get_mut(&id)?;
+        node.parent = NOWHERE;
+        Some(Detached(id))
+    }
+
+    /// The directory has arrived at `path`. If another one is known there, nobody can say what
+    /// has become of that: both are forgotten, and the answer is their watches, to be given up.
+    pub(super) fn attach(&mut self, detached: Detached, path: &RelPath) -> Vec<i32> {
+        let Detached(id) = detached;
+        let is_waiting = self
+            .nodes
+            .get(&id)
+            .is_some_and(|node| node.parent == NOWHERE);
+        let (true, Some((dir, name))) = (is_waiting, path.split()) else {
+            return Vec::new();
+        };
+        if let Some(other) = self.find(path) {
+            let mut given_up = self.cut(other);
+            given_up.extend(self.cut(id));
+            return given_up;
+        }
+        self.settle(id, &dir, name)
+    }
+
+    /// It has left for good; the answer is the watches to be given up.
+    pub(super) fn abandon(&mut self, detached: Detached) -> Vec<i32> {
+        let Detached(id) = detached;
+        match self.nodes.get(&id) {
+            Some(node) if node.parent == NOWHERE => self.cut(id),
+            Some(_) | None => Vec::new(),
         }
     }
 
@@ -265,25 +301,57 @@ mod tests {
         watches
     }
 
+    /// Both halves of a rename.
+    fn rename(w: &mut Watches, from: &str, to: &str) -> Vec<i32> {
+        let detached = w.detach(&path(from)).expect("known");
+        let mut given_up = w.attach(detached, &path(to));
+        given_up.sort_unstable();
+        given_up
+    }
+
     #[test]
     fn a_rename_takes_everything_below_along() {
         let mut w = watches(&[(1, ""), (2, "a"), (3, "a/b"), (4, "a/b/c"), (5, "z")]);
-        assert!(w.rename(&path("a/b"), &path("z/y")).is_empty());
+        assert_eq!(rename(&mut w, "a/b", "z/y"), [0; 0]);
         assert_eq!(w.path(4), Some(path("z/y/c")));
         assert_eq!(w.path(3), Some(path("z/y")));
         assert_eq!(w.path(2), Some(path("a")));
-        assert!(w.rename(&path("nothing"), &path("q")).is_empty());
+        assert_eq!(w.detach(&path("nothing")), None);
+        assert_eq!(w.detach(&RelPath::root()), None);
         assert_eq!(w.by_wd.len(), 5);
     }
 
     #[test]
-    fn a_rename_over_another_directory_gives_up_its_watches() {
-        let mut w = watches(&[(1, ""), (2, "a"), (3, "b"), (4, "b/c")]);
-        let mut given_up = w.rename(&path("a"), &path("b"));
+    fn a_rename_over_a_known_directory_forgets_both() {
+        let mut w = watches(&[(1, ""), (2, "a"), (3, "b"), (4, "b/c"), (5, "a/d")]);
+        assert_eq!(rename(&mut w, "a", "b"), [2, 3, 4, 5]);
+        assert_eq!(w.nodes.len(), 1);
+    }
+
+    #[test]
+    fn a_directory_that_leaves_does_not_take_a_new_one_of_its_name_along() {
+        let mut w = watches(&[(1, ""), (2, "a"), (3, "a/b")]);
+        let detached = w.detach(&path("a")).expect("known");
+        assert_eq!(
+            (w.path(2), w.path(3)),
+            (None, None),
+            "nobody knows where it is"
+        );
+        assert!(w.put(7, &path("a")).is_empty());
+        let mut given_up = w.abandon(detached);
         given_up.sort_unstable();
-        assert_eq!(given_up, [3, 4]);
-        assert_eq!(w.path(2), Some(path("b")));
-        assert_eq!(w.path(4), None);
+        assert_eq!(given_up, [2, 3]);
+        assert_eq!(w.path(7), Some(path("a")));
+    }
+
+    #[test]
+    fn a_directory_on_its_way_may_be_found_before_it_is_told_of() {
+        let mut w = watches(&[(1, ""), (2, "a"), (3, "a/b")]);
+        let detached = w.detach(&path("a")).expect("known");
+        assert!(w.put(2, &path("z")).is_empty());
+        assert_eq!(w.path(3), Some(path("z/b")));
+        assert!(w.attach(detached, &path("z")).is_empty());
+        assert_eq!(w.path(3), Some(path("z/b")));
     }
 
     #[test]
@@ -301,8 +369,6 @@ mod tests {
     #[test]
     fn impossible_moves_change_nothing() {
         let mut w = watches(&[(1, ""), (2, "a"), (3, "a/b")]);
-        w.rename(&path("a"), &path("a/b/c"));
-        assert_eq!(w.path(3), Some(path("a/b")));
         w.put(3, &path("a"));
         assert_eq!(
             w.path(3),

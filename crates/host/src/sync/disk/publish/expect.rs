@@ -18,7 +18,14 @@ const WRITABLE: u16 = 0o300;
 
 impl Publisher<'_, '_> {
     pub(super) fn spot(&mut self, path: &RelPath) -> Result<Spot, Trouble> {
-        let (dir, fd, name) = self.parents.parent(self.root.fd(), path).map_err(trouble)?;
+        let (dir, fd, name) = self.parents.parent(self.root.fd(), path).map_err(|errno| {
+            // Something was mounted over a directory that was here.
+            if errno == Errno::XDEV {
+                Trouble::Changed
+            } else {
+                trouble(errno)
+            }
+        })?;
         Ok(Spot {
             path: path.clone(),
             dir,
@@ -63,6 +70,7 @@ impl Publisher<'_, '_> {
             // Not readable, or being written under a lease of somebody else's.
             Err(Errno::ACCESS | Errno::PERM) => return Ok(None),
             Err(Errno::AGAIN) => return Err(Trouble::InUse),
+            Err(Errno::INVAL) => return Err(Trouble::Changed),
             Err(errno) => return Err(trouble(errno)),
         };
         match Lease::take(file) {

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 mod displace;
 mod expect;
 
-use super::beneath::{self, Parents};
+use super::beneath::{self, Parents, is_within};
 use super::litter::{self, put_back, rename_free};
 use super::print::{self, Kind};
 use super::stage::{self, Staged};
@@ -58,11 +58,11 @@ fn trouble(errno: Errno) -> Trouble {
         | Errno::NOTDIR
         | Errno::ISDIR
         | Errno::LOOP
-        | Errno::XDEV
         | Errno::NOTEMPTY
-        | Errno::INVAL
         | Errno::STALE
         | Errno::AGAIN => Trouble::Changed,
+        Errno::INVAL => Trouble::Refused("this file system cannot hold such a name".into()),
+        Errno::XDEV => Trouble::Refused("nothing can be moved there from this file system".into()),
         _ => Trouble::Refused(print::words(errno)),
     }
 }
@@ -149,6 +149,9 @@ impl<'p, 'w> Publisher<'p, 'w> {
 
     /// Renames what is at `from` to the free name `to`.
     pub(super) fn rename(&mut self, from: &RelPath, to: &RelPath, expect: &Print) -> Done {
+        if is_within(to, from) {
+            return Err(Trouble::Changed);
+        }
         let (source, target) = (self.spot(from)?, self.spot(to)?);
         let there = self.expected(&source, expect)?;
         self.remember(&source)?;
@@ -239,8 +242,10 @@ impl<'p, 'w> Publisher<'p, 'w> {
         if there.kind != Kind::Link && held.print.mode != meta.mode {
             stage::set_mode(&fd, meta.mode).map_err(trouble)?;
         }
-        // By name: whatever stands there by now, only its time is set, and nothing is followed.
-        stage::set_mtime(&*spot.fd, spot.name.as_bytes(), meta.mtime).map_err(trouble)?;
+        stage::set_mtime_of(&fd, meta.mtime)
+            // An older kernel does that only by name: whatever stands there by now.
+            .or_else(|_| stage::set_mtime(&*spot.fd, spot.name.as_bytes(), meta.mtime))
+            .map_err(trouble)?;
         if let Some((_, mtime)) = self.dirs.get_mut(at) {
             *mtime = meta.mtime;
         }

@@ -177,6 +177,60 @@ fn a_directory_that_leaves_the_share_is_no_longer_watched() {
 }
 
 #[test]
+fn directories_that_change_places_are_both_still_watched() {
+    use rustix::fs::{CWD, RenameFlags};
+    let scene = Scene::new();
+    for at in ["a/inner", "b/deeper"] {
+        fs::create_dir_all(scene.on_disk(at)).expect("made");
+    }
+    let before = scene.look_at_all();
+    let (a, b) = (scene.on_disk("a"), scene.on_disk("b"));
+    rustix::fs::renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE).expect("exchanged");
+    let seen = scene.watch_until(|seen| seen.get("a").is_some() && seen.settled);
+    let (Some(Found::Dir(was)), Some(Found::Dir(is))) = (before.get("a"), seen.get("b")) else {
+        panic!("{:?}", seen.found)
+    };
+    assert!(was.same_file(is));
+    for at in ["a/deeper/f", "b/inner/f"] {
+        scene.write(at, b"x");
+        scene.watch_until(|seen| seen.has_file(at));
+    }
+}
+
+#[test]
+fn a_new_directory_in_the_place_of_one_that_left_is_watched() {
+    let outside = tempfile::tempdir().expect("a directory");
+    let scene = Scene::new();
+    fs::create_dir(scene.on_disk("a")).expect("made");
+    scene.look_at_all();
+    for round in 0..20 {
+        let away = outside.path().join(round.to_string());
+        fs::rename(scene.on_disk("a"), away).expect("moved");
+        fs::create_dir(scene.on_disk("a")).expect("made");
+        let at = format!("a/{round}");
+        scene.watch_until(|seen| seen.settled && seen.whole.contains(&path("a")));
+        scene.write(&at, b"x");
+        scene.watch_until(|seen| seen.has_file(&at) && seen.settled);
+    }
+}
+
+#[test]
+fn the_last_of_many_quick_changes_is_seen() {
+    let scene = Scene::new();
+    scene.look_at_all();
+    for _ in 0..100 {
+        let mut log = fs::OpenOptions::new();
+        let log = log.create(true).append(true).open(scene.on_disk("log"));
+        std::io::Write::write_all(&mut log.expect("opened"), b"x").expect("written");
+        // Time for the eyes to take it for the last one.
+        scene.disk.look(Look::At(path(""), name("other")), Some(1));
+        scene.watch_until(|seen| seen.is_gone("other"));
+    }
+    let whole = |seen: &Seen| matches!(seen.get("log"), Some(Found::File(p)) if p.size == 100);
+    scene.watch_until(whole);
+}
+
+#[test]
 fn a_root_that_vanishes_is_told_and_nothing_is_settled_until_it_is_back() {
     let scene = Scene::new();
     scene.write("f", b"x");
