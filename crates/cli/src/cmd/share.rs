@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use ahoy_host::sync::home::{Home, TrackerChoice};
 use ahoy_wire::ticket::{ShareName, TrackerAddress};
+use ahoy_wire::tracker::PORT_DEFAULT;
 
 use crate::live::{self, TicketWish, hinted};
 
@@ -14,14 +15,14 @@ pub struct Args {
     /// The folder.
     dir: PathBuf,
     /// Call the share this; the name of the folder if not given.
-    #[arg(long, value_name = "NAME", value_parser = share_name)]
+    #[arg(long, value_name = "NAME", env = "AHOY_SHARE_NAME", value_parser = share_name)]
     name: Option<ShareName>,
     /// Let the devices find each other through the tracker at HOST:PORT, instead of one that runs
     /// inside this process; remembered for this folder.
-    #[arg(long, value_name = "ADDR", value_parser = tracker_address)]
+    #[arg(long, value_name = "ADDR", env = "AHOY_SHARE_TRACKER", value_parser = tracker_address)]
     tracker: Option<TrackerAddress>,
     /// Print a ticket that lets others read but not change.
-    #[arg(long)]
+    #[arg(long, env = "AHOY_SHARE_READ_ONLY_TICKET")]
     read_only_ticket: bool,
     #[command(flatten)]
     live: live::Foreground,
@@ -67,7 +68,29 @@ fn share_name(text: &str) -> Result<ShareName, String> {
     })
 }
 
-/// For clap.
-pub fn tracker_address(text: &str) -> Result<TrackerAddress, String> {
-    TrackerAddress::new(text).ok_or_else(|| "expected HOST:PORT".to_owned())
+/// `HOST:PORT`, or a host where a tracker has its usual port.
+fn tracker_address(text: &str) -> Result<TrackerAddress, String> {
+    let with_port = || TrackerAddress::new(&format!("{text}:{PORT_DEFAULT}"));
+    TrackerAddress::new(text)
+        .or_else(with_port)
+        .ok_or_else(|| "expected HOST:PORT".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tracker_may_be_named_without_its_port() {
+        let check = |text: &str, want: &str| {
+            assert_eq!(tracker_address(text).expect(text).as_str(), want);
+        };
+        check("tracker.example", "tracker.example:7447");
+        check("tracker.example:1", "tracker.example:1");
+        check("192.0.2.1", "192.0.2.1:7447");
+        check("[2001:db8::1]", "[2001:db8::1]:7447");
+        for bad in ["", ":", "a:b", "2001:db8::1", "a b"] {
+            assert!(tracker_address(bad).is_err(), "{bad}");
+        }
+    }
 }

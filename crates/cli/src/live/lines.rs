@@ -17,12 +17,12 @@ const PASSING: Duration = Duration::from_secs(1);
 const PROGRESS: Duration = Duration::from_secs(10);
 
 pub struct Lines {
-    shares: Vec<Shares>,
+    shares: Vec<Told>,
     verbose: bool,
 }
 
 /// What has been said about one share.
-struct Shares {
+struct Told {
     title: Title,
     said: Option<State>,
     /// A state that has not been said yet, and since when it lasts.
@@ -33,7 +33,7 @@ struct Shares {
 impl Lines {
     pub fn new(titles: Vec<Title>, verbose: bool) -> Self {
         let now = Instant::now();
-        let share = |title| Shares {
+        let share = |title| Told {
             title,
             said: None,
             pending: None,
@@ -98,12 +98,17 @@ impl Screen for Lines {
                     State::InSync | State::WaitingForPeers | State::Halted { .. } => true,
                     State::Starting | State::Scanning | State::Syncing => false,
                 };
-                if self.shares[number].said.as_ref() == Some(state) {
-                    self.shares[number].pending = None;
+                let share = &mut self.shares[number];
+                let waits = share
+                    .pending
+                    .as_ref()
+                    .is_some_and(|(pending, _)| pending == state);
+                if share.said.as_ref() == Some(state) {
+                    share.pending = None;
                 } else if settled {
                     self.say_state(number, state.clone(), &snapshot());
-                } else {
-                    self.shares[number].pending = Some((state.clone(), Instant::now()));
+                } else if !waits {
+                    share.pending = Some((state.clone(), Instant::now()));
                 }
             }
             Event::Notice(notice) => self.say(number, &notice_words(notice)),

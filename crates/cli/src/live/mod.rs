@@ -38,19 +38,20 @@ const STOP_WAIT: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone, clap::Args)]
 pub struct Foreground {
     /// Listen here for peers, as ADDRESS:PORT or just PORT (0: any); may be repeated.
-    #[arg(long, value_name = "ADDR", value_parser = listen_address)]
+    #[arg(long, value_name = "ADDR", env = "AHOY_LISTEN", value_delimiter = ',',
+          value_parser = listen_address)]
     pub listen: Vec<SocketAddr>,
     /// Do not look for peers on the local network; remembered for this folder.
-    #[arg(long, overrides_with = "mdns")]
+    #[arg(long, env = "AHOY_NO_MDNS", overrides_with = "mdns")]
     pub no_mdns: bool,
     /// Look for peers on the local network again.
     #[arg(long, overrides_with = "no_mdns")]
     pub mdns: bool,
     /// Print one JSON object per line.
-    #[arg(long)]
+    #[arg(long, env = "AHOY_JSON")]
     pub json: bool,
     /// Name every file that is brought or removed.
-    #[arg(short, long)]
+    #[arg(short, long, env = "AHOY_VERBOSE")]
     pub verbose: bool,
 }
 

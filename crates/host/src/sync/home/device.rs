@@ -1,4 +1,4 @@
-//! Who this device is: an Ed25519 seed, made once and kept for ever, and a name for people.
+//! Who this device is: a secret seed, made once and kept for ever, and a name for people.
 
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
@@ -9,6 +9,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::{HomeError, file, random};
+use crate::sync::keys::DeviceSeed;
 
 /// Version of `device.json`.
 const VERSION: u32 = 1;
@@ -16,8 +17,8 @@ const VERSION: u32 = 1;
 /// This device.
 #[derive(Clone)]
 pub struct Device {
-    /// The seed of its Ed25519 key (RFC 8032); never leaves this machine.
-    pub seed: [u8; 32],
+    /// What its keys are made of, one for each share; never leaves this machine.
+    pub seed: DeviceSeed,
     /// What people call it: the first line of `device-name` in the configuration, or the host
     /// name.
     pub label: Label,
@@ -39,7 +40,7 @@ impl Device {
             None => make(&path)?,
         };
         Ok(Self {
-            seed,
+            seed: DeviceSeed::new(seed),
             label: label(config)?,
         })
     }
@@ -117,15 +118,26 @@ fn label(config: &Path) -> Result<Label, HomeError> {
 
 #[cfg(test)]
 mod tests {
+    use ahoy_wire::peer::PeerId;
+    use ahoy_wire::sync::ReplicaId;
+
     use super::super::Home;
     use super::*;
+
+    fn id(home: &Home) -> PeerId {
+        home.device()
+            .expect("a device")
+            .seed
+            .peer_key(ReplicaId(1))
+            .id()
+    }
 
     #[test]
     fn the_identity_is_made_once_and_only_the_user_can_read_it() {
         let dir = tempfile::tempdir().expect("a directory");
         let home = Home::at(dir.path());
         let first = home.device().expect("a device");
-        assert_eq!(home.device().expect("a device").seed, first.seed);
+        assert_eq!(id(&home), first.seed.peer_key(ReplicaId(1)).id());
         let state = dir.path().join("state");
         let mode = |path: &Path| path.metadata().expect("a file").permissions().mode() & 0o7777;
         assert_eq!(mode(&state), 0o700);
@@ -144,9 +156,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let home = Home::at(dir.path());
         let seeds: Vec<_> = std::thread::scope(|scope| {
-            let handles: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| home.device().expect("a device").seed))
-                .collect();
+            let handles: Vec<_> = (0..8).map(|_| scope.spawn(|| id(&home))).collect();
             handles
                 .into_iter()
                 .map(|handle| handle.join().expect("no panic"))

@@ -27,6 +27,8 @@ use std::path::{Path, PathBuf};
 
 use ahoy_wire::sync::ReplicaId;
 
+use crate::sync::keys;
+
 pub use claim::{Claim, NewShare, OpenError};
 pub use device::Device;
 pub use error::HomeError;
@@ -158,8 +160,5 @@ fn replica_from_hex(text: &str) -> Option<ReplicaId> {
 
 /// Fresh bytes from the system's generator.
 fn random<const N: usize>() -> Result<[u8; N], HomeError> {
-    let mut bytes = [0; N];
-    ring::rand::SecureRandom::fill(&ring::rand::SystemRandom::new(), &mut bytes)
-        .map_err(|_| HomeError::NoRandomness)?;
-    Ok(bytes)
+    keys::random_bytes().map_err(|keys::NoRandomness| HomeError::NoRandomness)
 }

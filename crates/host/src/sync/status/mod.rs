@@ -46,7 +46,7 @@ pub struct Snapshot {
     pub root: Exact,
     /// This copy, 16 hexadecimal digits.
     pub replica: String,
-    /// This device's id, 52 characters.
+    /// This device's id in this share, 52 characters.
     pub device: String,
     /// This device's name.
     pub label: String,
