@@ -107,7 +107,7 @@ impl Disk {
                 let node = &self.inodes[inode];
                 let kind = match &node.kind {
                     Kind::Dir(_) => Kind::Dir(BTreeMap::new()),
-                    kind => kind.clone(),
+                    kind @ (Kind::File(_) | Kind::Link(_)) => kind.clone(),
                 };
                 tree.insert(path.clone(), (kind, node.mode));
                 stack.push((path, *inode));

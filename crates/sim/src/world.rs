@@ -182,9 +182,9 @@ impl World {
         ];
         for (every, is_cut) in storms {
             let mut when = 0;
-            while every > 0 {
+            loop {
                 when += 1 + world.dice.below(2 * every);
-                if when >= world.weather.span {
+                if every == 0 || when >= world.weather.span {
                     break;
                 }
                 world.at(when, if is_cut { Event::Cut } else { Event::Crash });
@@ -541,6 +541,7 @@ impl World {
             }
             Effect::Do(step) => {
                 self.note(|| format!("m{machine} does {step:?}"));
+                let step = *step;
                 self.soon(60, Event::Step { machine, run, step });
             }
             Effect::Look { look, ask } => {
@@ -707,7 +708,13 @@ impl World {
                 .fetch(*link, step.node, *hash)
                 .map(Some)
                 .ok_or(Trouble::NoSource),
-            _ => Ok(None),
+            Act::MakeDir { .. }
+            | Act::MakeLink { .. }
+            | Act::SetMeta { .. }
+            | Act::Move { .. }
+            | Act::Remove { .. }
+            | Act::Park { .. }
+            | Act::Unpark { .. } => Ok(None),
         };
         let disk = &mut self.machines[machine].disk;
         let result = content.and_then(|content| disk.act(step.node, &step.act, content));

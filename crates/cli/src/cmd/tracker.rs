@@ -128,17 +128,19 @@ fn bind_default() -> anyhow::Result<TcpListener> {
 }
 
 fn explain(address: SocketAddr, error: std::io::Error) -> anyhow::Error {
-    let hint = match error.kind() {
-        ErrorKind::AddrInUse => format!(
+    let kind = error.kind();
+    let hint = if kind == ErrorKind::AddrInUse {
+        format!(
             "another program, perhaps another tracker, listens on port {}; choose one with \
              --listen PORT, or 0 for any free one",
             address.port()
-        ),
-        ErrorKind::PermissionDenied => "choose a port above 1023 with --listen PORT".to_owned(),
-        ErrorKind::AddrNotAvailable => {
-            "this machine has no such address; leave --listen out for all it has".to_owned()
-        }
-        _ => "choose another address with --listen ADDRESS:PORT".to_owned(),
+        )
+    } else if kind == ErrorKind::PermissionDenied {
+        "choose a port above 1023 with --listen PORT".to_owned()
+    } else if kind == ErrorKind::AddrNotAvailable {
+        "this machine has no such address; leave --listen out for all it has".to_owned()
+    } else {
+        "choose another address with --listen ADDRESS:PORT".to_owned()
     };
     anyhow::Error::new(error)
         .context(format!("cannot listen on {address}"))

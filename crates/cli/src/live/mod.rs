@@ -47,6 +47,9 @@ pub struct Foreground {
     /// Look for peers on the local network again.
     #[arg(long, overrides_with = "no_mdns")]
     pub mdns: bool,
+    /// If the folder is found empty, that is meant: delete its files on all other machines too.
+    #[arg(long)]
+    pub accept_empty: bool,
     /// Print one JSON object per line.
     #[arg(long, env = "AHOY_JSON")]
     pub json: bool,
@@ -207,6 +210,7 @@ fn start(
         device,
         listen: args.listen.clone(),
         socket,
+        accept_empty: args.accept_empty,
     };
     let share = Share::start(config, on_event).map_err(|error| {
         let failed = format!("cannot start syncing {}", title.root);

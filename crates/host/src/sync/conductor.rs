@@ -33,7 +33,7 @@ pub enum Mail {
     Input(Input),
     /// For the user, from the disk side.
     Warn(String),
-    /// The user says that the folder is empty on purpose.
+    /// The user says that if the folder is found empty, that is on purpose.
     AcceptEmpty,
     /// End.
     Stop,
@@ -145,7 +145,7 @@ impl<A: Audience> Conductor<A> {
             match mail {
                 Mail::Input(input) => inputs.push(input),
                 Mail::Warn(text) => self.audience.warn(text),
-                Mail::AcceptEmpty => self.engine.lock().accept_empty(),
+                Mail::AcceptEmpty => self.engine.lock().expect_empty(),
                 Mail::Stop => return (inputs, true),
             }
             if inputs.len() >= TURN_INPUTS_MAX {
@@ -161,9 +161,10 @@ impl<A: Audience> Conductor<A> {
         let mut rows = Vec::new();
         let mut rest = Vec::with_capacity(effects.len());
         for effect in effects {
-            match effect {
-                Effect::Keep(row) => rows.push(row),
-                effect => rest.push(effect),
+            if let Effect::Keep(row) = effect {
+                rows.push(row);
+            } else {
+                rest.push(effect);
             }
         }
         if !rows.is_empty() && !self.commit(&rows) {
@@ -215,7 +216,7 @@ impl<A: Audience> Conductor<A> {
             Effect::Send { link, upto, items } => self.links.send(link, upto, items),
             Effect::Accept { link } => self.links.accept(link),
             Effect::Hang { link, reason } => self.links.hang(link, &reason),
-            Effect::Do(step) => self.disk.carry_out(step),
+            Effect::Do(step) => self.disk.carry_out(*step),
             Effect::Look { look, ask } => self.disk.look(look, Some(ask)),
             Effect::Read { path, print } => self.disk.read(path, print),
             Effect::Tell(notice) => self.audience.notice(notice),

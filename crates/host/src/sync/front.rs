@@ -152,7 +152,7 @@ impl Front {
             }
             Standing::Emptied => {
                 let reason = "the folder is empty although files were here; nothing is deleted \
-                              elsewhere";
+                              elsewhere; put them back, or start again with --accept-empty";
                 return State::Halted {
                     reason: reason.into(),
                 };
@@ -486,9 +486,10 @@ impl Shelf for FolderShelf {
 }
 
 fn refusal(error: std::io::Error) -> Refusal {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => Refusal::NotHere,
-        _ => Refusal::Unreadable,
+    if error.kind() == std::io::ErrorKind::NotFound {
+        Refusal::NotHere
+    } else {
+        Refusal::Unreadable
     }
 }
 

@@ -250,7 +250,9 @@ impl Gate {
                 read: secret.read_key(),
                 write: super::keys::WriteKey::from_seed(&secret.write_seed()).public(),
             },
-            capability => capability.clone(),
+            capability @ (Capability::ReadWrite(_) | Capability::ReadOnly { .. }) => {
+                capability.clone()
+            }
         };
         let inviter = gate.map_or(PeerId::new([0; 32]), Self::me);
         Ticket {

@@ -39,6 +39,8 @@ pub struct ShareConfig {
     pub listen: Vec<SocketAddr>,
     /// Where to put the control socket.
     pub socket: PathBuf,
+    /// If the folder is found empty, that is meant: its files are deleted elsewhere too.
+    pub accept_empty: bool,
 }
 
 /// What happens in a running share.
@@ -150,6 +152,7 @@ impl Share {
             device,
             listen,
             socket,
+            accept_empty,
         } = config;
         let listeners = bind(&listen, &claim.record.listen)?;
         let (index, rows) = claim.open_index()?;
@@ -216,6 +219,9 @@ impl Share {
         };
         let gate = Gate::open(&front, Arc::clone(&links), root, listeners).map_err(no_thread)?;
         let _ = front.gate.set(Arc::downgrade(&gate));
+        if accept_empty {
+            front.send(Mail::AcceptEmpty);
+        }
         let desk: Arc<dyn Desk> = Arc::<Front>::clone(&front);
         let control = Control::open(&socket, desk).map_err(|source| StartError::Control {
             path: socket.clone(),

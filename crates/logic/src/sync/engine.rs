@@ -31,6 +31,7 @@ pub struct Engine {
     pub(super) out: Vec<Effect>,
     /// Nothing is planned before the first whole look, nor while the root is away.
     pub(super) state: State,
+    pub(super) may_be_empty: bool,
     dots: u64,
     sequence: u64,
     /// What is held here, in the order in which it came to be.
@@ -99,6 +100,7 @@ impl Engine {
             now: Moment::default(),
             out: Vec::new(),
             state: State::Starting,
+            may_be_empty: false,
             dots: 0,
             sequence: 0,
             log: BTreeMap::new(),
@@ -205,6 +207,12 @@ impl Engine {
         self.work
             .next_retry()
             .map(|at| (at, "a step is to be tried again"))
+    }
+
+    /// The user says that if the first look finds the folder empty, that is on purpose.
+    pub fn expect_empty(&mut self) {
+        self.may_be_empty = true;
+        self.accept_empty();
     }
 
     /// The user says that the folder is meant to be empty.

@@ -622,7 +622,7 @@ impl Engine {
             let stale = std::mem::take(&mut self.local.touched);
             self.local.touched_before = stale;
             if self.state == State::Starting {
-                if self.is_emptied() {
+                if self.is_emptied() && !self.may_be_empty {
                     let nodes = self.tree.census().nodes();
                     self.state = State::Emptied;
                     self.tell(Notice::Emptied { nodes });

@@ -151,7 +151,7 @@ pub fn is_alive(record: &Record) -> bool {
 pub fn value_of(record: &Record) -> &Value {
     match &record.body.value {
         Value::Gone { was, .. } => was,
-        value => value,
+        value @ (Value::Dir(_) | Value::File { .. } | Value::Link { .. }) => value,
     }
 }
 

@@ -298,7 +298,7 @@ impl Engine {
                     vec![place],
                 )
             }
-            _ => {
+            Value::File { .. } | Value::Dir(_) | Value::Link { .. } | Value::Gone { .. } => {
                 let to = match self.clear_way(id, place.0, &place.1) {
                     Ok(to) => to,
                     Err(verdict) => return verdict,
@@ -466,7 +466,7 @@ impl Engine {
         }
         let job = self.work.begin(id, keys, &act, above, after);
         self.out
-            .push(super::Effect::Do(Step { job, node: id, act }));
+            .push(super::Effect::Do(Box::new(Step { job, node: id, act })));
         Verdict::Pending
     }
 

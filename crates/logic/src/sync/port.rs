@@ -147,7 +147,7 @@ pub enum Effect {
         reason: String,
     },
     /// Change the disk. Steps of one turn may run at the same time and in any order.
-    Do(Step),
+    Do(Box<Step>),
     /// Look at the disk; the answer is an [`Input::Seen`] with the same number, then an
     /// [`Input::Settled`]. Numbers rise.
     Look {

@@ -330,7 +330,13 @@ impl Work {
         let id = JobId(self.last_job);
         let source = match act {
             Act::Write { source, .. } => Some(source),
-            _ => None,
+            Act::MakeDir { .. }
+            | Act::MakeLink { .. }
+            | Act::SetMeta { .. }
+            | Act::Move { .. }
+            | Act::Remove { .. }
+            | Act::Park { .. }
+            | Act::Unpark { .. } => None,
         };
         let fetched = source.and_then(|source| match source {
             Source::Peer { link, .. } => Some(*link),

@@ -164,7 +164,7 @@ fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
         !sockets.datagrams.is_empty(),
         !sockets.listeners.is_empty(),
     );
-    let mut on_note = log.clone();
+    let mut on_note = log;
     let service = async {
         let stop = stop::requested()?;
         hello::serve(config, sockets, move |note| on_note.note(&note), stop).await

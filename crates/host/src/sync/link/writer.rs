@@ -40,9 +40,10 @@ pub fn run(link: &Arc<Link>) {
     let mut batch = None;
     while let Some(work) = link.outbox.work(batch.is_some()) {
         if let Err(error) = turn(&mut pipe, &mut content, &mut batch, work) {
-            link.hang(&match error.kind() {
-                io::ErrorKind::WouldBlock => "the peer takes nothing any more".to_owned(),
-                _ => format!("sending failed: {error}"),
+            link.hang(&if error.kind() == io::ErrorKind::WouldBlock {
+                "the peer takes nothing any more".to_owned()
+            } else {
+                format!("sending failed: {error}")
             });
             return;
         }
@@ -135,9 +136,10 @@ fn read_piece(
 ) -> usize {
     let content = &mut content[..piece.len];
     if let Err(error) = piece.file.read_exact_at(content, piece.offset) {
-        let reason = match error.kind() {
-            io::ErrorKind::UnexpectedEof => Refusal::NotHere,
-            _ => Refusal::Unreadable,
+        let reason = if error.kind() == io::ErrorKind::UnexpectedEof {
+            Refusal::NotHere
+        } else {
+            Refusal::Unreadable
         };
         link.outbox.with_desk(|desk| desk.fail(piece, reason));
         return 0;

@@ -407,12 +407,17 @@ fn finish_handshake<D>(
 
 /// A peer that closes instead of answering does not know the share.
 fn stranger_if_closed(error: io::Error) -> SessionError {
-    match error.kind() {
+    let is_closed = matches!(
+        error.kind(),
         io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => SessionError::Stranger,
-        _ => SessionError::Io(error),
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::BrokenPipe
+    );
+    if is_closed {
+        SessionError::Stranger
+    } else {
+        SessionError::Io(error)
     }
 }
 
@@ -461,8 +466,9 @@ impl Write for Timed<'_> {
 
 /// Linux reports a timeout of a blocking socket as "would block".
 fn late(error: io::Error) -> io::Error {
-    match error.kind() {
-        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
-        _ => error,
+    if error.kind() == io::ErrorKind::WouldBlock {
+        io::ErrorKind::TimedOut.into()
+    } else {
+        error
     }
 }
