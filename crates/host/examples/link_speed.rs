@@ -5,7 +5,7 @@
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "a program of its own has a command line"
+    reason = "a measuring program takes its own arguments"
 )]
 
 use std::fs::File;
@@ -19,7 +19,7 @@ use std::time::Instant;
 use ahoy_host::sync::keys::PeerKey;
 use ahoy_host::sync::link::{Pace, Port, Shelf, Surroundings};
 use ahoy_host::sync::links::Links;
-use ahoy_host::sync::session::{Membership, accept, dial};
+use ahoy_host::sync::session::{HANDSHAKE_LIMIT, Membership, accept, dial};
 use ahoy_host::sync::supply::Supply;
 use ahoy_logic::sync::{Input, LinkId};
 use ahoy_wire::sync::{Capability, Chunk, Hash, NodeId, Refusal, RelPath, Secret, Wanted};
@@ -135,7 +135,13 @@ fn main() {
             .expect("a child");
         let (socket, _) = listener.accept().expect("the child");
         let served = [Arc::clone(links.membership())];
-        let (_, session) = accept(socket, &served, links.membership()).expect("a session");
+        let (_, session) = accept(
+            socket,
+            &served,
+            links.membership(),
+            Instant::now() + HANDSHAKE_LIMIT,
+        )
+        .expect("a session");
         let before = rustix_cpu_seconds();
         links.open(session).expect("a link");
         child.wait().expect("the child ends");

@@ -1,5 +1,7 @@
 //! Every request target that the fuzzer found worth keeping, run through the same check again.
 
+#![expect(clippy::disallowed_methods, reason = "the corpus lies on the disk")]
+
 #[path = "../../../fuzz/properties/web_path.rs"]
 mod web_path;
 

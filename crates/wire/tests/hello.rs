@@ -1,7 +1,5 @@
 //! HELLO / OK / RESET against golden bytes and any bytes.
 
-#![expect(clippy::disallowed_methods, reason = "the corpus lies on the disk")]
-
 #[path = "../../../fuzz/properties/hello.rs"]
 mod properties;
 

@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahoy_logic::tracker::{Event as TrackerEvent, Options as TrackerOptions};
 use ahoy_wire::bounded::Bounded;
@@ -393,6 +393,7 @@ impl Porter {
             .name("guest".into())
             .spawn(move || {
                 let _guest = guest;
+                let end = Instant::now() + HANDSHAKE_LIMIT;
                 let limits = stream
                     .set_nonblocking(false)
                     .and_then(|()| stream.set_read_timeout(Some(HANDSHAKE_LIMIT)));
@@ -401,7 +402,7 @@ impl Porter {
                     return;
                 }
                 match (first[0], door) {
-                    (TLS_FIRST, _) => match session::accept(stream, &served, &nobody) {
+                    (TLS_FIRST, _) => match session::accept(stream, &served, &nobody, end) {
                         Ok((_, session)) => {
                             if let Some(links) = links.upgrade() {
                                 links.open(session);

@@ -2,18 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use ahoy_host::sync::keys::PeerKey;
 use ahoy_host::sync::link::{Link, Pace, Port, Shelf, Surroundings};
 use ahoy_host::sync::links::Links;
 use ahoy_host::sync::session::{Membership, Session, SessionError, accept, dial};
 use ahoy_logic::sync::{Input, LinkId};
-use ahoy_wire::sync::{Capability, Chunk, Hash, NodeId, Refusal, RelPath, Secret, Wanted};
+use ahoy_wire::sync::{
+    Capability, Chunk, Frame, Hash, Intake, NodeId, Refusal, RelPath, Secret, Wanted,
+};
 
 /// Longer than anything here takes on a busy machine; only a failing test waits for it.
 pub const LONG: Duration = Duration::from_secs(60);
@@ -66,6 +68,18 @@ impl Files {
         }
     }
 
+    /// Until the answer is dropped, no file can be opened.
+    pub fn hold(&self) -> impl Drop + '_ {
+        struct Held<'a>(
+            #[expect(dead_code, reason = "held, not read")]
+            MutexGuard<'a, BTreeMap<Hash, (File, u64)>>,
+        );
+        impl Drop for Held<'_> {
+            fn drop(&mut self) {}
+        }
+        Held(self.files.lock().expect("no test panics here"))
+    }
+
     pub fn file(&self, wanted: Wanted) -> File {
         let files = self.files.lock().expect("no test panics here");
         files[&wanted.hash]
@@ -102,7 +116,7 @@ impl Shelf for Files {
 /// One machine.
 pub struct Side {
     pub links: Arc<Links>,
-    pub inputs: Receiver<Input>,
+    pub inputs: Mutex<Receiver<Input>>,
     pub files: Arc<Files>,
 }
 
@@ -118,13 +132,14 @@ impl Side {
         });
         Self {
             links,
-            inputs,
+            inputs: Mutex::new(inputs),
             files,
         }
     }
 
     pub fn next(&self) -> Input {
-        self.inputs.recv_timeout(LONG).expect("an input")
+        let inputs = self.inputs.lock().expect("one listener");
+        inputs.recv_timeout(LONG).expect("an input")
     }
 
     /// What a fresh link tells its engine.
@@ -155,6 +170,11 @@ pub fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// The end of a handshake that goes well.
+pub fn soon() -> Instant {
+    Instant::now() + LONG
+}
+
 pub fn nobody() -> Arc<Membership> {
     let secret = Capability::ReadWrite(Secret::new([99; 32]));
     Arc::new(Membership::new(PeerKey::random().expect("random"), &secret).expect("a membership"))
@@ -170,7 +190,8 @@ pub fn meet(
     std::thread::scope(|scope| {
         let accepted = scope.spawn(|| {
             let (socket, _) = listener.accept().expect("a connection");
-            accept(socket, std::slice::from_ref(acceptor), &nobody()).map(|(_, session)| session)
+            accept(socket, std::slice::from_ref(acceptor), &nobody(), soon())
+                .map(|(_, session)| session)
         });
         let dialed = dial(dialer, address, expected, |_| true);
         (dialed, accepted.join().expect("no panic"))
@@ -218,4 +239,72 @@ pub fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(address).expect("a connection");
     socket.set_read_timeout(Some(LONG)).expect("a limit");
     socket
+}
+
+/// A peer that keeps to no rules.
+pub struct Rogue {
+    tls: rustls::Connection,
+    socket: TcpStream,
+    intake: Intake,
+    rest: Vec<u8>,
+}
+
+impl Rogue {
+    pub fn new(session: Session) -> Self {
+        let (mut tls, socket) = session.into_connection();
+        tls.set_buffer_limit(None);
+        socket.set_read_timeout(Some(LONG)).expect("a limit");
+        socket.set_write_timeout(Some(LONG)).expect("a limit");
+        Self {
+            tls,
+            socket,
+            intake: Intake::default(),
+            rest: Vec::new(),
+        }
+    }
+
+    /// Whether all of it could be sent.
+    pub fn say_bytes(&mut self, bytes: &[u8]) -> bool {
+        self.tls.writer().write_all(bytes).expect("no limit");
+        while self.tls.wants_write() {
+            if self.tls.write_tls(&mut self.socket).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    pub fn say(&mut self, frames: &[Frame]) -> bool {
+        let mut bytes = Vec::new();
+        frames.iter().for_each(|frame| frame.encode(&mut bytes));
+        self.say_bytes(&bytes)
+    }
+
+    /// The next frame; `None` when the other side has closed.
+    pub fn hear(&mut self) -> Option<Frame> {
+        loop {
+            let mut rest = self.rest.as_slice();
+            let frame = self.intake.take(&mut rest, true).expect("honest frames");
+            self.rest = rest.to_vec();
+            if frame.is_some() {
+                return frame;
+            }
+            let mut buffer = [0; 65536];
+            match self.tls.reader().read(&mut buffer) {
+                Ok(n @ 1..) => self.rest.extend_from_slice(&buffer[..n]),
+                Ok(0) => return None,
+                Err(_) => {
+                    let got = self.tls.read_tls(&mut self.socket);
+                    if !matches!(got, Ok(1..)) || self.tls.process_new_packets().is_err() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Listens until the other side closes.
+    pub fn until_closed(&mut self) {
+        while self.hear().is_some() {}
+    }
 }

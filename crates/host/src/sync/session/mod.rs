@@ -220,6 +220,12 @@ impl Session {
     pub fn rights(&self) -> Rights {
         self.rights
     }
+
+    /// Hands the connection over to somebody who speaks on it otherwise than a link would.
+    #[must_use]
+    pub fn into_connection(self) -> (Connection, TcpStream) {
+        (self.tls, self.socket)
+    }
 }
 
 impl std::fmt::Debug for Session {
@@ -250,7 +256,7 @@ pub fn dial(
         return Err(SessionError::Myself);
     }
     let socket = TcpStream::connect_timeout(&address, CONNECT_LIMIT)?;
-    let mut timed = Timed::new(&socket)?;
+    let mut timed = Timed::new(&socket, Instant::now() + HANDSHAKE_LIMIT)?;
     let door = expected.map_or(membership.share_door, |peer| DoorKey::of_peer(&peer));
     let name = tls::server_name(&door.hint(random_bytes()?));
     let mut tls = ClientConnection::new(tls::dialing(&membership.me, expected)?, name)?;
@@ -296,7 +302,7 @@ pub fn dial(
     })
 }
 
-/// Takes a connection on which the first byte is that of a TLS handshake. `served` are the shares
+/// Takes a connection on which the first byte is that of a TLS handshake, until `end`. `served` are the shares
 /// that a session may be about; whoever means none of them meets `nobody`, a membership with random
 /// keys, and cannot tell the difference.
 ///
@@ -306,9 +312,10 @@ pub fn accept(
     socket: TcpStream,
     served: &[Arc<Membership>],
     nobody: &Arc<Membership>,
+    end: Instant,
 ) -> Result<(Arc<Membership>, Session), SessionError> {
     let address = socket.peer_addr()?;
-    let mut timed = Timed::new(&socket)?;
+    let mut timed = Timed::new(&socket, end)?;
     let (membership, mut tls) = begin_tls(&mut timed, served, nobody)?;
     finish_handshake(&mut tls, &mut timed)?;
     if tls.alpn_protocol() != Some(ALPN) {
@@ -428,12 +435,9 @@ struct Timed<'a> {
 }
 
 impl<'a> Timed<'a> {
-    fn new(socket: &'a TcpStream) -> io::Result<Self> {
+    fn new(socket: &'a TcpStream, end: Instant) -> io::Result<Self> {
         socket.set_nodelay(true)?;
-        Ok(Self {
-            socket,
-            end: Instant::now() + HANDSHAKE_LIMIT,
-        })
+        Ok(Self { socket, end })
     }
 
     fn left(&self) -> io::Result<Option<Duration>> {
