@@ -19,7 +19,6 @@ use super::exact::Exact;
 use super::front::{Ear, FolderShelf, Front};
 use super::gate::Gate;
 use super::home::{Claim, Device, HomeError, OpenError};
-use super::keys::DeviceSeed;
 use super::link::{Pace, Surroundings};
 use super::links::Links;
 use super::session::Membership;
@@ -293,7 +292,7 @@ impl std::fmt::Debug for Share {
 }
 
 fn membership(device: &Device, claim: &Claim) -> Result<Arc<Membership>, StartError> {
-    let key = DeviceSeed::new(device.seed).peer_key(claim.record.replica);
+    let key = device.seed.peer_key(claim.record.replica);
     let membership = Membership::new(key, &claim.record.capability);
     membership
         .map(Arc::new)
