@@ -2,7 +2,6 @@
 //!
 //! Whoever walks a tree keeps its own stack of directories; nothing here descends.
 
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 
 use ahoy_logic::sync::{Found, Sighting};
@@ -68,8 +67,8 @@ pub(super) fn found_at(dir: impl AsFd, path: &RelPath, name: &Name, device: Devi
 
 /// Calls `each` with every name in `dir` but `.` and `..`. The descriptor's position moves.
 pub(super) fn each_name(dir: &OwnedFd, mut each: impl FnMut(&[u8])) -> Result<()> {
-    let mut buffer = vec![MaybeUninit::<u8>::uninit(); ENTRIES_BYTES];
-    let mut entries = RawDir::new(dir, &mut buffer);
+    let mut buffer: Vec<u8> = Vec::with_capacity(ENTRIES_BYTES);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         match entry {
             Ok(entry) => {

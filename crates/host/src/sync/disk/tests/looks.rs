@@ -298,3 +298,68 @@ fn a_burst_of_changes_is_seen_whole() {
             && (2500..5000).all(|n| seen.has_file(&format!("d/{n}")))
     });
 }
+
+const FEW_WATCHES: &str = "AHOY_TEST_FEW_WATCHES";
+
+/// Not a test of its own: what happens in a namespace where watches are scarce.
+#[test]
+fn the_process_with_few_watches() {
+    let Some(expected) = std::env::var_os(FEW_WATCHES) else {
+        return;
+    };
+    let options = EyesOptions {
+        blind_look_every: Duration::from_millis(20),
+        ..EyesOptions::default()
+    };
+    let scene = Scene::with(Arc::new(Nobody), options);
+    for number in 0..20 {
+        fs::create_dir(scene.on_disk(&format!("d{number}"))).expect("made");
+    }
+    scene.look_at_all();
+    for number in 0..20 {
+        let at = format!("d{number}/f");
+        scene.write(&at, b"x");
+        scene.watch_until(|seen| seen.has_file(&at) && seen.settled);
+    }
+    let warnings = scene.ear.warnings.lock().expect("no panic");
+    let [warning] = &warnings[..] else {
+        panic!("told once: {warnings:?}")
+    };
+    assert!(
+        warning.contains(expected.to_str().expect("text")),
+        "{warning}"
+    );
+}
+
+#[test]
+fn where_watches_are_scarce_whole_looks_find_the_rest_and_the_user_is_told_once() {
+    for (limit, sysctl) in [
+        (
+            "echo 5 > /proc/sys/user/max_inotify_watches",
+            "max_user_watches",
+        ),
+        (
+            "echo 0 > /proc/sys/user/max_inotify_instances",
+            "max_user_instances",
+        ),
+    ] {
+        let script = format!("{limit} || exit 77; exec \"$0\" \"$@\"");
+        let child = std::process::Command::new("unshare")
+            .args(["--user", "--map-root-user", "sh", "-c", &script])
+            .arg(std::env::current_exe().expect("known"))
+            .args([
+                "--exact",
+                "sync::disk::tests::looks::the_process_with_few_watches",
+            ])
+            .env(FEW_WATCHES, sysctl)
+            .output();
+        match child {
+            Ok(output) if output.status.success() => {}
+            Ok(output) if output.status.code() != Some(101) => {
+                println!("skipped: no user namespaces here");
+            }
+            Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stdout)),
+            Err(error) => println!("skipped: {error}"),
+        }
+    }
+}
