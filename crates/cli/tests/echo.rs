@@ -1,5 +1,5 @@
-//! `ahoy echo` and `ahoy check echo` as a user runs them, with Python programs of the course's shape
-//! on the other side.
+//! `ahoy echo` and `ahoy check echo` as a user runs them, with Python programs of the course's
+//! shape on the other side.
 
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::TcpListener;
@@ -233,10 +233,10 @@ fn what_goes_wrong_is_said_with_its_code_and_a_hint() {
 
     let (code, _, error) = printed(&ahoy(&["echo", "server", "--listen", "nonsense"], ""));
     assert_eq!(code, Some(2), "{error}");
-    let (code, _, error) = printed(&ahoy(&["check", "echo", "--case", "echo-99"], ""));
+    let (code, _, error) = printed(&ahoy(&["check", "echo", "--case", "echo-3/nothing"], ""));
     assert_eq!(
         (code, error.lines().next()),
-        (Some(2), Some("Error: no such case: echo-99"))
+        (Some(2), Some("Error: no such case: echo-3/nothing"))
     );
 }
 

@@ -21,8 +21,8 @@ pub async fn serve(
     stop: impl Future<Output = ()>,
 ) -> io::Result<Ending> {
     // The loops give three of the promises: each connection has a task of its own (echo-4), which
-    // alone ends when its client tears it down (echo-7), and which reads only while nothing waits to
-    // be sent (echo-10).
+    // alone ends when its client tears it down (echo-7), and which reads only while nothing waits
+    // to be sent (echo-10).
     let limits = Limits {
         connections_max: options.connections_max,
         stalled_max: options.idle_max,
