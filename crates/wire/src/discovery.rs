@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_record_is_short_and_shows_nothing() {
-        let (key, peer) = ([7; 32], PeerId::new([2; 32]));
+        let (key, peer) = ([7; 32], PeerId::new([0x9d; 32]));
         let shown = |salt| {
             let properties = Beacon::seal(&key, salt, peer, 7447).properties();
             properties
