@@ -27,7 +27,8 @@ const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;margin:2rem auto;ma
 padding:0 1rem;color-scheme:light dark}table{border-collapse:collapse;width:100%}\
 th,td{text-align:left;padding:.15rem .75rem .15rem 0}td:nth-child(2),th:nth-child(2)\
 {text-align:right}td:nth-child(n+2){white-space:nowrap;font-variant-numeric:tabular-nums}\
-td:first-child{overflow-wrap:anywhere}tr:hover{background:#8882}a{text-decoration:none}\
+td:first-child{overflow-wrap:anywhere}tr:hover{background:#8882}\
+@media(max-width:32rem){td:nth-child(3),th:nth-child(3){display:none}}a{text-decoration:none}\
 a:hover{text-decoration:underline}";
 
 /// Writes the page of the folder at `path` (empty for the served folder). `truncated` says that
