@@ -11,12 +11,14 @@
 //! It reads no marker and takes no lock: the folder is claimed before it is opened here, so that
 //! nobody else works in `tmp/`. It decides nothing about files.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ahoy_wire::sync::{RelPath, STATE_DIR};
+use ahoy_wire::sync::{Hash, RelPath, STATE_DIR};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -67,6 +69,8 @@ pub struct Root {
     state: OwnedFd,
     tmp: OwnedFd,
     parked: OwnedFd,
+    /// Contents whose part files are in use.
+    busy: Mutex<HashSet<Hash>>,
 }
 
 impl Root {
@@ -88,6 +92,7 @@ impl Root {
         let at = print::stat(&dir, b"", AtFlags::EMPTY_PATH)?;
         let device = (at.stx_dev_major, at.stx_dev_minor);
         Ok(Self {
+            busy: Mutex::default(),
             path,
             inode: at.stx_ino,
             device,
@@ -148,6 +153,11 @@ impl Root {
         let (dir, name) = path.split().ok_or(Errno::INVAL)?;
         let dir = beneath::open_dir(self.fd(), &dir, OFlags::PATH)?;
         beneath::open_file(&dir, name.as_bytes(), self.device)
+    }
+
+    /// The contents whose part files are in use.
+    pub(super) fn busy(&self) -> MutexGuard<'_, HashSet<Hash>> {
+        self.busy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

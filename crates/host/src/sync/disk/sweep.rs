@@ -100,10 +100,14 @@ impl Root {
         found.collect()
     }
 
-    /// Deletes the unfinished downloads of content that `keep` does not ask for.
+    /// Deletes the unfinished downloads of content that `keep` does not ask for and that is not
+    /// being brought in right now.
     pub fn forget_parts(&self, keep: &dyn Fn(Hash) -> bool) {
+        // Held to the end: whoever begins to bring one in waits until it is deleted.
+        let busy = self.busy();
+        let unwanted = |hash: &Hash| !busy.contains(hash) && !keep(*hash);
         for name in names(self.tmp()) {
-            if matches!(Litter::parse(&name), Some(Litter::Part(hash)) if !keep(hash)) {
+            if matches!(Litter::parse(&name), Some(Litter::Part(hash)) if unwanted(&hash)) {
                 remove(self.tmp(), &name, Kind::File);
             }
         }

@@ -5,7 +5,7 @@
 //! waits for more steps to come. Content that has to be brought in from a peer, or copied from a
 //! big local file, is prepared by other threads first and then joins a batch.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -53,8 +53,6 @@ struct Shared {
 struct Queues {
     writes: VecDeque<Job>,
     fetches: VecDeque<Step>,
-    /// Contents that are being brought in: two threads must not write to one part file.
-    claimed: HashSet<Hash>,
 }
 
 /// A step, with what has been prepared for it.
@@ -65,7 +63,7 @@ struct Job {
     _claim: Option<Claim>,
 }
 
-/// The right to write to the part file of a content.
+/// The right to write to the part file of a content: two threads must not.
 struct Claim {
     shared: Arc<Shared>,
     hash: Hash,
@@ -73,7 +71,9 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.shared.lock().claimed.remove(&self.hash);
+        self.shared.root.busy().remove(&self.hash);
+        // Under the lock, or a thread between its look and its wait would miss it.
+        drop(self.shared.lock());
         self.shared.to_fetch.notify_all();
     }
 }
@@ -222,12 +222,13 @@ impl Shared {
             if self.stopped() {
                 return None;
             }
-            let free = |step: &Step| claimable(step).is_none_or(|h| !queues.claimed.contains(&h));
+            let mut busy = self.root.busy();
+            let free = |step: &Step| claimable(step).is_none_or(|hash| !busy.contains(&hash));
             if let Some(at) = queues.fetches.iter().position(free)
                 && let Some(step) = queues.fetches.remove(at)
             {
                 let claim = claimable(&step).map(|hash| {
-                    queues.claimed.insert(hash);
+                    busy.insert(hash);
                     Claim {
                         shared: Arc::clone(self),
                         hash,
@@ -235,6 +236,7 @@ impl Shared {
                 });
                 return Some((step, claim));
             }
+            drop(busy);
             queues = self
                 .to_fetch
                 .wait(queues)
