@@ -242,6 +242,7 @@ struct Token<'a> {
     rest: &'a [u8],
 }
 
+/// What follows the id is not looked at (hello-6); a line end is as good as none (hello-7).
 fn scan_request(bytes: &[u8]) -> Part<Request> {
     let rest = match after_word(bytes, b"HELLO") {
         Ok(rest) => rest,

@@ -36,7 +36,7 @@ pub struct Config {
     pub settle: Duration,
     /// Which ids are let through (hello-5).
     pub shape: IdShape,
-    /// The rules beyond the course; None is the classic server.
+    /// The rules beyond the course; None, the default, is the classic server (hello-37).
     pub protect: Option<Protect>,
     /// The most ids in use at a time (hello-22).
     pub leases_max: usize,
@@ -92,7 +92,7 @@ pub struct Server {
     leases: Leases,
     quota: Quota,
     streams: Streams,
-    /// When somebody last asked for something.
+    /// When a datagram or connection last came, whatever it brought (hello-19).
     heard: Moment,
     /// Time never runs backwards here, whatever the caller says.
     now: Moment,
@@ -158,7 +158,7 @@ impl Server {
     }
 
     /// The service ends only when it has nothing else to do: a request that is already there is
-    /// served first.
+    /// served first. An open connection is no reason to stay (hello-21).
     fn due(&mut self, out: &mut Out) {
         let Some(idle) = self.config.idle else {
             return;
@@ -170,6 +170,8 @@ impl Server {
         }
     }
 
+    /// One reply for each request (hello-8), from the address that it came to (hello-9); nothing for
+    /// anything else (hello-13).
     fn datagram(&mut self, from: SocketAddr, local: SocketAddr, bytes: &[u8], out: &mut Out) {
         self.heard = self.now;
         match Request::from_whole(bytes) {
@@ -188,7 +190,8 @@ impl Server {
         }
     }
 
-    /// The heart of it: `OK` for a free id, `RESET` for one in use; None if it is no id of ours.
+    /// The heart of it: `OK` for a free id (hello-2), `RESET` for one in use (hello-3); None if it is
+    /// no id of ours.
     fn decide(&mut self, asked: Asked, out: &mut Out) -> Option<Reply> {
         let Asked {
             id,

@@ -90,6 +90,7 @@ pub(super) fn run(args: &ClientArgs) -> anyhow::Result<ExitCode> {
     let print = Print {
         timestamps: args.preset.timestamps() && !args.no_time,
     };
+    // Each try has a socket of its own (hello-28); the third failure is the last (hello-29).
     for try_number in 1..=args.tries {
         match ask.once(id) {
             Ok(client) => {
@@ -118,6 +119,7 @@ struct Print {
 }
 
 impl Print {
+    /// hello-30: what the reply says, not what we think of ourselves.
     fn established(&self, id: HelloId, client: SocketAddr) {
         let (ip, port) = (client.ip(), client.port());
         self.line(&format!("Connection established {id} {ip} {port}"));
