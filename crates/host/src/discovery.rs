@@ -3,7 +3,7 @@
 //! One [`Discovery`] announces one peer of one share and looks out for the others. What it sends
 //! means nothing to those who are not in the share ([`ahoy_wire::discovery`]). Whoever is found is
 //! a hint where to dial, no more: that it is this peer, and that it may enter, is proved in the
-//! session. Where multicast does not work, that is reported once and nothing is found.
+//! session (tracker-52). Where multicast does not work, that is reported once and nothing is found.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};

@@ -23,7 +23,7 @@ const TAG_BYTES: usize = 16;
 /// 16 random bytes, drawn anew at each start.
 pub type Salt = [u8; 16];
 
-/// What stands in the TXT record.
+/// What stands in the TXT record (tracker-50).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beacon {
     salt: Salt,
@@ -77,7 +77,7 @@ impl Beacon {
         })
     }
 
-    /// A name for this instance that says nothing: 8 characters of the salt.
+    /// A name for this instance that says nothing: 8 characters of the salt (tracker-51).
     #[must_use]
     pub fn instance(&self) -> String {
         text(&self.salt[..5])

@@ -12,6 +12,8 @@ use std::path::Path;
 mod hello;
 #[path = "../../../fuzz/properties/pickle.rs"]
 mod pickle;
+#[path = "../../../fuzz/properties/tracker.rs"]
+mod tracker;
 #[path = "../../../fuzz/properties/web.rs"]
 mod web;
 
@@ -28,6 +30,11 @@ fn pickle() {
 #[test]
 fn web() {
     replay("web", web::holds);
+}
+
+#[test]
+fn tracker() {
+    replay("tracker", tracker::holds);
 }
 
 fn replay(name: &str, holds: fn(&[u8])) {

@@ -346,7 +346,10 @@ impl Driver {
         let mut broken = None;
         for effect in outbox {
             match effect {
-                Effect::Connect { attempt } => self.connect(attempt),
+                Effect::Connect { attempt } => {
+                    self.publish_status();
+                    self.connect(attempt);
+                }
                 Effect::Send(bytes) => {
                     if let Some(link) = &mut self.link
                         && let Err(error) = link.write_all(&bytes)

@@ -95,10 +95,11 @@ pub struct Door {
 pub struct Busy;
 
 impl TrackerService {
-    /// Starts a tracker on these listeners, which may be none.
+    /// Starts a tracker on these listeners, which may be none. Should it break down later, that is
+    /// logged and connections that are handed over are [`Busy`].
     ///
     /// # Errors
-    /// If the system gives no thread, no runtime, or does not let it have the listeners.
+    /// If the system gives no thread or no runtime.
     pub fn start(
         options: Options,
         listeners: Vec<TcpListener>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// Tokens of a bucket that is full.
+/// Tokens of a bucket that is full (tracker-33).
 pub(super) const BURST_MAX: u32 = 256;
 /// The bucket gets one more after each of these.
 pub(super) const REFILL_INTERVAL: Duration = Duration::from_millis(100);

@@ -59,7 +59,8 @@ impl Options {
     }
 }
 
-/// How much a tracker keeps. One announcement costs about 1.5 KiB, one connection about 1 KiB.
+/// How much a tracker keeps (tracker-30). One announcement costs about 1.5 KiB, one connection
+/// about 1 KiB.
 ///
 /// A share exists only through its announcements, so there are never more shares than those.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,7 +89,8 @@ impl Default for Limits {
     }
 }
 
-/// Whom limits are fair between: an IPv4 address or an IPv6 /64, which is what one household has.
+/// Whom limits are fair between (tracker-30): an IPv4 address or an IPv6 /64, which is what one
+/// household has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Source(IpAddr);
 

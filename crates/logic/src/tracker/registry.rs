@@ -148,7 +148,7 @@ impl Registry {
     }
 
     /// Takes one announcement from the source with the most, if `source` stays below it even with
-    /// one more than now.
+    /// one more than now (tracker-31).
     fn make_room(&mut self, source: Source) -> Option<Held> {
         let &(load_max, heaviest) = self.by_load.last()?;
         let load = self.sources.get(&source).map_or(0, BTreeSet::len);

@@ -17,7 +17,7 @@ use ahoy_wire::tracker::{
 
 use super::Verifier;
 
-/// Of so many peers the highest number is remembered, live or not.
+/// Of so many peers the highest number is remembered, live or not (tracker-41).
 pub const HIGHEST_KNOWN_MAX: usize = 4096;
 
 /// A peer of the share, as its own signed words and the tracker's observation say.
@@ -29,7 +29,7 @@ pub struct PeerSighting {
     pub sequence: u64,
     /// Where to try to reach it, best first: as it announced itself, then its announced ports at
     /// the address that the tracker saw. Only the former are signed; neither is more than a hint
-    /// until the peer has proved itself there. At most 32.
+    /// until the peer has proved itself there (tracker-42). At most 32.
     pub addresses: Vec<SocketAddr>,
     /// Where the tracker saw its connection come from. Not signed.
     pub seen: SocketAddr,
@@ -74,7 +74,7 @@ impl View {
         }
     }
 
-    /// A part of the whole list; with the last part, whoever was not on it is gone.
+    /// A part of the whole list; with the last part, whoever was not on it is gone (tracker-44).
     pub(super) fn list(
         &mut self,
         tracker: SocketAddr,
@@ -109,7 +109,8 @@ impl View {
     }
 
     /// Takes entries in. Those of another share, of ourselves, or older than what we know are left
-    /// out; a wrong signature condemns the whole frame, since an honest tracker checks them.
+    /// out; a wrong signature condemns the whole frame, since an honest tracker checks them
+    /// (tracker-40).
     pub(super) fn update(
         &mut self,
         tracker: SocketAddr,

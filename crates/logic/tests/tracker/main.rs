@@ -5,4 +5,5 @@
 mod announcer;
 mod hostile;
 mod service;
+mod spec;
 mod world;

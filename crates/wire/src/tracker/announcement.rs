@@ -61,7 +61,7 @@ impl fmt::Debug for ShareId {
 }
 
 /// 16 random bytes that a tracker gives to each connection. They stand in every announcement made
-/// on it, so that an announcement overheard elsewhere cannot be made again (`tracker-12`).
+/// on it, so that an announcement overheard elsewhere cannot be made again (tracker-12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Challenge(pub [u8; Challenge::BYTES]);
 
@@ -120,8 +120,8 @@ impl Ttl {
 }
 
 /// An IP address and a port that can stand in a message: the port is not 0, the address is neither
-/// unspecified nor multicast nor an IPv4 address in IPv6 clothes. Scopes and flow labels mean
-/// something on one machine only, and are dropped.
+/// unspecified nor multicast nor an IPv4 address in IPv6 clothes (tracker-6). Scopes and flow
+/// labels mean something on one machine only, and are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerAddress(SocketAddr);
 
@@ -196,7 +196,7 @@ pub struct Announcement {
 
 impl Announcement {
     /// The bytes that the signature covers: the domain string, then the fields as on the wire
-    /// (`tracker-10`).
+    /// (tracker-10).
     #[must_use]
     pub fn signed_bytes(&self) -> Vec<u8> {
         let mut bytes = ANNOUNCEMENT_DOMAIN.to_vec();

@@ -1,8 +1,8 @@
 //! Bytes to messages: the tracker's frames as they come from a stranger.
 //!
 //! Lengths and counts are checked against their maxima before anything is allocated, and a frame
-//! that is too long is refused as soon as its header is there. What decodes here encodes to the
-//! same bytes again.
+//! that is too long is refused as soon as its header is there (tracker-4). What decodes here
+//! encodes to the same bytes again.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

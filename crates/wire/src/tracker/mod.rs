@@ -28,14 +28,14 @@ use crate::peer::PeerId;
 pub const PORT_DEFAULT: u16 = 7447;
 /// The version of the protocol that this code speaks.
 pub const VERSION: u8 = 1;
-/// The first bytes in both directions: `AHOY` and the version (`tracker-1`).
+/// The first bytes in both directions: `AHOY` and the version (tracker-1).
 pub const PROLOGUE: [u8; PROLOGUE_BYTES] = [b'A', b'H', b'O', b'Y', VERSION];
 /// Length of the prologue, in bytes.
 pub const PROLOGUE_BYTES: usize = 5;
 /// By this first byte a shared port knows that a connection is for the tracker.
 pub const FIRST_BYTE: u8 = PROLOGUE[0];
 
-/// The most peers in one frame; longer lists come in several frames.
+/// The most peers in one frame; longer lists come in several (tracker-5, as all maxima here).
 pub const ENTRIES_PER_FRAME_MAX: usize = 24;
 /// The most peer ids in one [`TrackerMessage::Gone`].
 pub const GONE_PER_FRAME_MAX: usize = 256;
@@ -138,11 +138,12 @@ pub type PeerEntries = Bounded<PeerEntry, ENTRIES_PER_FRAME_MAX>;
 pub struct PeerEntry {
     /// What the peer said, with its signature.
     pub signed: SignedAnnouncement,
-    /// Where its connection to the tracker came from. Nobody signs this: it is the tracker's word.
+    /// Where its connection to the tracker came from. Nobody signs this: it is the tracker's word
+    /// (tracker-23).
     pub seen: PeerAddress,
 }
 
-/// Why an announcement is not kept: those reasons that a peer may learn.
+/// Why an announcement is not kept: those reasons that a peer may learn (tracker-7).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The share has as many peers as this tracker keeps for one.

@@ -25,6 +25,7 @@ pub struct AnnouncerOptions {
     pub retry_max: Duration,
 }
 
+/// The waits are those of tracker-43.
 impl Default for AnnouncerOptions {
     fn default() -> Self {
         Self {
@@ -46,7 +47,7 @@ pub struct Start {
     /// What we hold.
     pub holding: HoldingSummary,
     /// No announcement gets a number that is not above this. The owner makes it rise across its
-    /// restarts: the wall clock in milliseconds does (`tracker-14`).
+    /// restarts: the wall clock in milliseconds does (tracker-14).
     pub sequence_floor: u64,
     /// From which the lots for waits are drawn.
     pub seed: u64,

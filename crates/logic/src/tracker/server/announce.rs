@@ -25,6 +25,7 @@ impl Tracker {
         let Some(connection) = self.connections.get(&id, now) else {
             return Ok(());
         };
+        // tracker-12, tracker-11.
         if signed.unverified().challenge != connection.challenge {
             return Err(Fault::Replayed);
         }
@@ -40,6 +41,7 @@ impl Tracker {
         match self.keep(now, held, outbox) {
             Ok(Kept { subscribed }) => {
                 self.totals.announced_total += 1;
+                // tracker-15.
                 send(outbox, id, &TrackerMessage::Announced { share, sequence });
                 if subscribed {
                     return self.send_list(now, id, share, outbox);
@@ -80,6 +82,7 @@ impl Tracker {
             if current.announcement == held.announcement {
                 return Ok(Kept { subscribed: false });
             }
+            // tracker-13.
             if held.announcement.sequence <= current.announcement.sequence {
                 return Err(Refusal::Stale(Box::new(
                     current.announcement.signed().clone(),
@@ -107,6 +110,7 @@ impl Tracker {
                 true
             }
             Put::Replaced(former) => {
+                // tracker-19: the old connection has lost it, and its end will not touch it.
                 if former.connection != id {
                     self.detach(&former, now);
                 }
@@ -159,6 +163,7 @@ impl Tracker {
         }
     }
 
+    /// tracker-18, but also for those who were silent.
     pub(super) fn take_out(
         &mut self,
         now: Moment,

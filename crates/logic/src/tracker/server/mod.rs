@@ -26,9 +26,9 @@ use super::registry::{Key, Registry};
 use super::{Fault, LeftCause, Limits, Note, Options, Reason, Snapshot, Source, Verifier};
 use tell::{left, send, tell_gone};
 
-/// A connection that has not said what it speaks by then is closed.
+/// A connection that has not said what it speaks by then is closed (tracker-32).
 pub(super) const GREETING_LIMIT: Duration = Duration::from_secs(10);
-/// News about what peers hold are gathered for so long before they are told.
+/// News about what peers hold are gathered for so long before they are told (tracker-20).
 pub(super) const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The tracker service as a machine.
@@ -123,7 +123,7 @@ impl Tracker {
         }
     }
 
-    /// Does everything that is due.
+    /// Does everything that is due (tracker-17).
     fn sweep(&mut self, now: Moment, outbox: &mut Outbox<Note>) {
         while let Some((id, connection)) = self.connections.expire_one(now) {
             self.close_faulty(id, &connection, Fault::Silent, outbox);
@@ -131,7 +131,7 @@ impl Tracker {
         }
         let mut silent: BTreeMap<ShareId, Vec<PeerId>> = BTreeMap::new();
         while let Some(held) = self.registry.expire_one(now) {
-            // Its own connection is told as well, so that it can announce itself again.
+            // tracker-21: its own connection is told as well, so that it can announce itself again.
             let own = BTreeSet::from([held.connection]);
             tell_gone(
                 held.announcement.share,
@@ -228,6 +228,7 @@ impl Tracker {
                     outbox.send(id, PROLOGUE.to_vec());
                     return Err(Fault::Version(other));
                 }
+                // tracker-2: nothing was sent before, and nothing is now.
                 Prologue::Foreign => return Err(Fault::Foreign),
             }
         }
@@ -302,7 +303,7 @@ impl Tracker {
         }
     }
 
-    /// Everything announced on a connection lives on by whatever is said there (`tracker-16`).
+    /// Everything announced on a connection lives on by whatever is said there (tracker-16).
     fn renew_announcements(&mut self, now: Moment, id: ConnectionId) {
         let Some(connection) = self.connections.get(&id, now) else {
             return;
@@ -341,7 +342,7 @@ impl Tracker {
             fault,
         });
         match fault {
-            // Our version was sent, and is to arrive.
+            // tracker-3: our version was sent, and is to arrive.
             Fault::Version(_) => outbox.finish(id),
             Fault::Foreign
             | Fault::Unreadable(_)

@@ -14,6 +14,7 @@ use super::super::{Fault, LeftCause, Note};
 use super::{NEWS_INTERVAL, Tracker};
 
 impl Tracker {
+    /// All live peers of the share, in order (tracker-22).
     pub(super) fn send_list(
         &mut self,
         now: Moment,
