@@ -145,6 +145,7 @@ fn it_says_where_it_serves_and_what_it_did() {
     assert_eq!(lines[2], "Stopped after 2 requests on 2 connections");
 }
 
+// web-65.
 #[test]
 fn a_stop_lets_a_download_finish() {
     let served = Served::start(&["--access-log", "off"]);

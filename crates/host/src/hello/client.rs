@@ -71,8 +71,8 @@ impl Ask {
         }
     }
 
-    /// The request is the plain one (hello-23, hello-38) unless the server asks for more; a reply to
-    /// another id is waited out (hello-41).
+    /// The request is the plain one (hello-23, hello-38) unless the server asks for more; a reply
+    /// to another id is waited out (hello-41).
     fn by_datagram(&self, id: HelloId, ends: Instant) -> Result<Reply, Failure> {
         let any: SocketAddr = match self.server {
             SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

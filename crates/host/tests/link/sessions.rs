@@ -60,6 +60,7 @@ fn both_ends_know_each_other_and_what_the_other_may_do() {
     );
 }
 
+// tracker-42.
 #[test]
 fn another_peer_than_the_expected_one_is_refused() {
     let (a, b) = (member(1, &writers()), member(2, &writers()));

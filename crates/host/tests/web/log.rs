@@ -20,6 +20,7 @@ impl Write for Lines {
     }
 }
 
+// web-66.
 #[test]
 fn one_line_for_each_answer() {
     let lines = Lines::default();

@@ -52,6 +52,7 @@ fn a_request_sent_before_the_bell_is_answered() {
     assert_eq!(Answer::read_to_end(&mut last).body, b"a");
 }
 
+// web-65.
 #[test]
 fn a_drain_has_a_deadline() {
     let server = Server::start(|config| config.drain_max = Duration::from_millis(200));
@@ -66,6 +67,7 @@ fn a_drain_has_a_deadline() {
     drop(stuck);
 }
 
+// web-65.
 #[test]
 fn the_second_bell_ends_it_at_once() {
     let server = Server::start(|config| {

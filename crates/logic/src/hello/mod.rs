@@ -170,8 +170,8 @@ impl Server {
         }
     }
 
-    /// One reply for each request (hello-8), from the address that it came to (hello-9); nothing for
-    /// anything else (hello-13).
+    /// One reply for each request (hello-8), from the address that it came to (hello-9); nothing
+    /// for anything else (hello-13).
     fn datagram(&mut self, from: SocketAddr, local: SocketAddr, bytes: &[u8], out: &mut Out) {
         self.heard = self.now;
         match Request::from_whole(bytes) {
@@ -190,8 +190,8 @@ impl Server {
         }
     }
 
-    /// The heart of it: `OK` for a free id (hello-2), `RESET` for one in use (hello-3); None if it is
-    /// no id of ours.
+    /// The heart of it: `OK` for a free id (hello-2), `RESET` for one in use (hello-3); None if it
+    /// is no id of ours.
     fn decide(&mut self, asked: Asked, out: &mut Out) -> Option<Reply> {
         let Asked {
             id,

@@ -65,7 +65,7 @@ impl Server {
         }
     }
 
-    /// Pieces add up to one request (hello-11), which is answered as soon as it is whole (hello-10).
+    /// Pieces add up to one request (hello-11), which is answered when it is whole (hello-10).
     /// What cannot become one ends the connection (hello-14).
     pub(super) fn received(&mut self, id: ConnectionId, bytes: &[u8], out: &mut Out) {
         let Some(conn) = self.streams.conns.get_mut(&id, self.now) else {

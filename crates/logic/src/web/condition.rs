@@ -27,13 +27,13 @@ pub struct Validators<'a> {
 
 /// Weighs the preconditions of a request against the representation that was selected for it.
 pub fn evaluate(conditions: &Conditions, current: Validators<'_>) -> Verdict {
-    // Step 1, and step 2 only without it.
+    // Step 1, and step 2 only without it (web-34).
     match (&conditions.if_match, conditions.if_unmodified_since) {
         (Some(list), _) if !any(list, |tag| tag.strong_eq(current.tag)) => return Verdict::Failed,
         (None, Some(since)) if current.modified > since => return Verdict::Failed,
         (Some(_), _) | (None, _) => {}
     }
-    // Step 3, and step 4 only without it.
+    // Step 3, and step 4 only without it (web-32, web-33).
     match (&conditions.if_none_match, conditions.if_modified_since) {
         (Some(list), _) if any(list, |tag| tag.weak_eq(current.tag)) => {
             return Verdict::NotModified;

@@ -3,7 +3,7 @@
 //!
 //! The loop hands in what it received and does the one thing that comes back. A request is
 //! answered before the next one is read, so pipelined requests need no queue, and a client that
-//! does not take its answers stops its own requests.
+//! does not take its answers stops its own requests (web-10).
 //!
 //! ```text
 //! Idle --bytes--> Head --whole--> Finding --found--> Sending --sent--> Idle (or Lingering)
@@ -223,20 +223,7 @@ impl Connection {
     ) -> Step {
         match self.phase {
             Phase::Idle | Phase::Head { .. } => {}
-            Phase::Lingering { dropped_len } => {
-                let dropped_len = dropped_len + bytes.len() as u64;
-                self.phase = Phase::Lingering { dropped_len };
-                let enough = dropped_len > LINGER_BYTES_MAX;
-                let effect = if enough {
-                    self.close()
-                } else {
-                    Effect::Nothing
-                };
-                return Step {
-                    consumed: bytes.len(),
-                    effect,
-                };
-            }
+            Phase::Lingering { dropped_len } => return self.dropped(dropped_len, bytes.len()),
             Phase::Finding | Phase::Sending { .. } | Phase::Closed => {
                 return Step {
                     consumed: 0,
@@ -282,6 +269,21 @@ impl Connection {
                     effect: self.reply(now, reply, false),
                 }
             }
+        }
+    }
+
+    /// What comes after the end is thrown away, up to a limit (web-13).
+    fn dropped(&mut self, before_len: u64, len: usize) -> Step {
+        let dropped_len = before_len + len as u64;
+        self.phase = Phase::Lingering { dropped_len };
+        let effect = if dropped_len > LINGER_BYTES_MAX {
+            self.close()
+        } else {
+            Effect::Nothing
+        };
+        Step {
+            consumed: len,
+            effect,
         }
     }
 
@@ -408,6 +410,7 @@ impl Connection {
                 let reply = listing_reply(out, wall, asked, &path, entries, truncated);
                 return self.reply(now, reply, persistent);
             }
+            // web-27
             (_, Found::Missing | Found::Folder) => Status::NotFound,
             (_, Found::Busy) => Status::ServiceUnavailable,
             // The last two are answers to another question than ours.

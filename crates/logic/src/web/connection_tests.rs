@@ -318,6 +318,7 @@ fn statuses() {
     }
 }
 
+// web-24, web-25.
 #[test]
 fn folders() {
     let mut world = World::new();
@@ -341,15 +342,9 @@ fn folders() {
     assert_eq!(world.get("/home/", "").body, TEXT);
 }
 
-#[test]
-fn preconditions_and_ranges_together() {
-    let world = World::new();
-    let tag = world.get("/a.txt", "").field("etag");
-    let not_modified = world.get("/a.txt", &format!("If-None-Match: {tag}\r\n"));
-    assert_eq!(not_modified.head.status, 304);
-    assert_eq!(not_modified.field("etag"), tag);
-    assert_eq!(not_modified.head.count("content-length"), 0);
-    for (fields, status, body) in [
+/// Fields of a request for the file with this tag; the status and the body of the answer.
+fn conditional_requests(tag: &str) -> Vec<(String, u16, &'static str)> {
+    vec![
         (
             "If-Match: \"x\"\r\nRange: bytes=0-1\r\n".to_owned(),
             412,
@@ -396,7 +391,19 @@ fn preconditions_and_ranges_together() {
             304,
             "",
         ),
-    ] {
+    ]
+}
+
+// web-32 to web-34, web-40 to web-45.
+#[test]
+fn preconditions_and_ranges_together() {
+    let world = World::new();
+    let tag = world.get("/a.txt", "").field("etag");
+    let not_modified = world.get("/a.txt", &format!("If-None-Match: {tag}\r\n"));
+    assert_eq!(not_modified.head.status, 304);
+    assert_eq!(not_modified.field("etag"), tag);
+    assert_eq!(not_modified.head.count("content-length"), 0);
+    for (fields, status, body) in conditional_requests(&tag) {
         let answer = world.get("/a.txt", &fields);
         assert_eq!(answer.head.status, status, "{fields:?}");
         assert_eq!(String::from_utf8_lossy(&answer.body), body, "{fields:?}");

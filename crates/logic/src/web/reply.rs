@@ -103,6 +103,7 @@ impl Asked {
         }
     }
 
+    /// Whether the body is left out (web-11).
     fn is_head(&self) -> bool {
         self.method == Method::Head
     }
@@ -117,7 +118,7 @@ impl Asked {
     }
 }
 
-/// Starts a head: the status line, the date, and how the connection goes on.
+/// Starts a head: the status line, the date (web-12), and how the connection goes on (web-9).
 fn start(out: &mut Vec<u8>, wall: &Wall, asked: &Asked, status: Status) {
     write_status_line(out, status);
     out.extend_from_slice(b"Server: ahoy\r\nDate: ");
@@ -238,6 +239,7 @@ pub fn file_reply(
                 .filter(|_| range_allowed && !asked.is_head());
             match specs.map_or(Selection::Whole, |specs| select(specs, form.len)) {
                 Selection::Whole => whole(out, wall, asked, &file),
+                // web-42
                 Selection::Unsatisfiable => {
                     let mut value = Vec::new();
                     write_content_range(&mut value, None, form.len);

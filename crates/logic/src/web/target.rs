@@ -34,7 +34,7 @@ pub enum TargetError {
     /// A NUL or a fragment, which no client may send.
     #[error("a byte that no target may hold")]
     Byte,
-    /// It climbs out of the served folder.
+    /// It climbs out of the served folder (web-21).
     #[error("the path leads out of the served folder")]
     Outside,
     /// A name that no file can have, or one that is hidden.

@@ -326,6 +326,7 @@ fn a_short_absence_is_over_in_less_than_a_second_and_a_long_one_is_not_hammered(
     assert_eq!(net.heard(a), "up announced:103");
 }
 
+// tracker-14.
 #[test]
 fn news_are_announced_with_rising_numbers_and_not_too_often() {
     let mut net = Net::new(Options::default());
@@ -366,6 +367,7 @@ fn news_are_announced_with_rising_numbers_and_not_too_often() {
 }
 
 /// A peer whose clock went back: the tracker shows it its own last word, and it goes on from there.
+// tracker-14.
 #[test]
 fn a_number_that_is_too_low_is_raised_above_the_peers_own_last_one() {
     let mut net = Net::new(Options::default());
@@ -506,6 +508,7 @@ fn what_is_no_tracker_is_left_with_a_reason() {
     assert_eq!(alone.down(), Some(DownReason::Silent));
 }
 
+// tracker-40, tracker-41.
 #[test]
 fn a_tracker_cannot_forge_nor_bring_back_what_was_said_before() {
     let mut alone = Alone::welcomed();

@@ -52,6 +52,7 @@ fn strangers_are_closed_without_a_word() {
     assert_eq!(world.snapshot().connections, 0);
 }
 
+// tracker-3.
 #[test]
 fn another_version_is_told_ours_and_closed() {
     let mut world = World::new(Options::default());
@@ -62,6 +63,7 @@ fn another_version_is_told_ours_and_closed() {
     assert_eq!(faults(&mut world), "Version(2)");
 }
 
+// tracker-4.
 #[test]
 fn unreadable_frames_end_the_connection_and_its_announcements() {
     for bytes in [
@@ -145,6 +147,7 @@ fn challenges_differ_between_connections() {
     assert_ne!(one, other);
 }
 
+// tracker-30.
 #[test]
 fn connections_are_bounded_in_all_and_for_each_address() {
     let limits = Limits {
@@ -177,6 +180,7 @@ fn connections_are_bounded_in_all_and_for_each_address() {
     assert!(!world.is_closed(again));
 }
 
+// tracker-33.
 #[test]
 fn a_flood_of_questions_is_cut_off_before_its_answers_fill_the_memory() {
     let mut world = World::new(Options::default());
@@ -196,6 +200,7 @@ fn a_flood_of_questions_is_cut_off_before_its_answers_fill_the_memory() {
     assert_eq!(world.snapshot().announcements, 200);
 }
 
+// tracker-31.
 #[test]
 fn one_address_cannot_crowd_the_others_out() {
     let limits = Limits {

@@ -5,5 +5,4 @@
 mod announcer;
 mod hostile;
 mod service;
-mod spec;
 mod world;

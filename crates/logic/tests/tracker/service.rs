@@ -11,6 +11,7 @@ use crate::world::{SHARE, World, announcement, messages, peer};
 const SECOND: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_millis(1);
 
+// tracker-15, tracker-20.
 #[test]
 fn peers_of_a_share_learn_of_each_other_at_once() {
     let mut world = World::new(Options::default());
@@ -47,6 +48,7 @@ fn a_peer_that_has_finished_sending_is_gone_at_once() {
     assert_eq!(world.snapshot().connections, 1);
 }
 
+// tracker-23.
 #[test]
 fn the_entry_is_the_announcement_as_it_was_made_and_the_address_as_it_was_seen() {
     let mut world = World::new(Options::default());
@@ -75,6 +77,7 @@ fn the_entry_is_the_announcement_as_it_was_made_and_the_address_as_it_was_seen()
 }
 
 /// tracker-17: at most the timeout and a second; here exactly the timeout, to the nanosecond.
+// tracker-16, tracker-17.
 #[test]
 fn a_silent_peer_is_gone_when_the_timeout_is_over_and_not_before() {
     let mut world = World::new(Options {
@@ -117,6 +120,7 @@ fn a_late_wake_up_lists_nobody_who_is_gone() {
     assert_eq!(world.snapshot().announcements, 0);
 }
 
+// tracker-17, tracker-21.
 #[test]
 fn a_ttl_shorter_than_the_timeout_ends_the_announcement_but_not_the_connection() {
     let mut world = World::new(Options {
@@ -170,6 +174,7 @@ fn whoever_leaves_is_gone_and_may_come_back_on_the_same_connection() {
     assert_eq!(world.heard(b), "changed[1:2]");
 }
 
+// tracker-20.
 #[test]
 fn moves_are_told_at_once_and_news_about_holdings_in_batches() {
     let mut world = World::new(Options::default());
@@ -196,6 +201,7 @@ fn moves_are_told_at_once_and_news_about_holdings_in_batches() {
     assert_eq!(world.heard(c), "changed[1:6]");
 }
 
+// tracker-13.
 #[test]
 fn a_number_must_rise_and_only_the_same_words_may_be_repeated() {
     let mut world = World::new(Options::default());
@@ -219,6 +225,7 @@ fn a_number_must_rise_and_only_the_same_words_may_be_repeated() {
 
 /// A peer whose connection hangs connects anew: the new connection takes over, and the end of the
 /// old one changes nothing.
+// tracker-19.
 #[test]
 fn a_peer_that_comes_back_takes_its_place_over() {
     let mut world = World::new(Options::default());
@@ -241,6 +248,7 @@ fn a_peer_that_comes_back_takes_its_place_over() {
     assert_eq!(world.snapshot().announcements, 2);
 }
 
+// tracker-22.
 #[test]
 fn long_lists_come_in_parts_and_in_order() {
     let mut world = World::new(Options::default());
@@ -267,6 +275,7 @@ fn long_lists_come_in_parts_and_in_order() {
     assert_eq!(parts, expected);
 }
 
+// tracker-30.
 #[test]
 fn limits_are_kept_and_those_who_meet_them_are_told() {
     let limits = Limits {

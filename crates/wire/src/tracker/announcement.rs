@@ -290,6 +290,7 @@ impl std::ops::Deref for VerifiedAnnouncement {
 mod tests {
     use super::*;
 
+    // tracker-6.
     #[test]
     fn only_addresses_that_can_be_dialled_are_taken() {
         let taken = |text: &str| {
@@ -322,6 +323,7 @@ mod tests {
         );
     }
 
+    // tracker-10.
     #[test]
     fn the_signature_covers_every_field() {
         let base = super::super::tests::announcement();

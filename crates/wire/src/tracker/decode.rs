@@ -486,6 +486,7 @@ mod tests {
         );
     }
 
+    // tracker-4.
     #[test]
     fn huge_lengths_and_counts_are_refused_by_the_header() {
         let max = ANNOUNCEMENT_BYTES_MAX;
@@ -532,6 +533,7 @@ mod tests {
         );
     }
 
+    // tracker-6.
     #[test]
     fn one_address_has_one_encoding() {
         let mapped = "::ffff:192.0.2.1"

@@ -187,6 +187,7 @@ pub(crate) mod tests {
         }
     }
 
+    // tracker-1.
     #[test]
     fn the_prologue_is_known_by_its_first_bytes() {
         for len in 0..PROLOGUE_BYTES {

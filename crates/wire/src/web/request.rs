@@ -120,7 +120,7 @@ pub struct RequestHead<'b> {
     pub target: &'b [u8],
     /// The minor version of HTTP/1.
     pub minor: u8,
-    /// Whether the client lets the connection live on (RFC 9112 section 9.3).
+    /// Whether the client lets the connection live on (web-9; RFC 9112 section 9.3).
     pub persistent: bool,
     /// What follows.
     pub body: Body,
@@ -136,7 +136,7 @@ pub struct RequestHead<'b> {
     pub accept_encoding: AcceptEncoding,
 }
 
-/// Reads the request head at the start of a buffer.
+/// Reads the request head at the start of a buffer, within its limits (web-5).
 pub fn parse_request(buffer: &[u8]) -> Result<Parsed<'_>, HeadError> {
     let start = skip_empty_lines(buffer)?;
     let rest = &buffer[start..];
@@ -201,7 +201,7 @@ fn check_method_bytes(rest: &[u8]) -> Result<(), HeadError> {
     }
 }
 
-/// `method SP request-target SP HTTP-version`, with exactly these spaces.
+/// `method SP request-target SP HTTP-version`, with exactly these spaces (web-1, web-3).
 fn parse_line(line: &[u8]) -> Result<RequestHead<'_>, HeadError> {
     let mut words = line.split(|&b| b == b' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -239,6 +239,7 @@ fn parse_line(line: &[u8]) -> Result<RequestHead<'_>, HeadError> {
     })
 }
 
+/// Which methods are ours, known, and neither (web-4).
 fn parse_method(word: &[u8]) -> Method {
     match word {
         b"GET" => Method::Get,
@@ -276,6 +277,7 @@ fn read_fields<'b>(
     for field in fields {
         read_field(head, &mut seen, field.name, field.value)?;
     }
+    // web-2
     if seen.hosts > 1 || (seen.hosts == 0 && head.minor >= 1) {
         return Err(HeadError::Host);
     }
@@ -290,8 +292,8 @@ fn read_fields<'b>(
     }
     head.persistent = !seen.close && (head.minor >= 1 || seen.keep_alive);
     head.body = match (seen.transfer_encoding, seen.length) {
-        // RFC 9112 section 6.3: both at once is how requests are smuggled; in HTTP/1.0 a transfer
-        // coding has no meaning.
+        // web-6; RFC 9112 section 6.3: both at once is how requests are smuggled; in HTTP/1.0 a
+        // transfer coding has no meaning.
         (true, Some(_)) => return Err(HeadError::Framing),
         (true, None) if head.minor == 0 => return Err(HeadError::Framing),
         (true, None) if seen.chunked => Body::Chunked,
