@@ -9,9 +9,7 @@
 //! - [`attempt`]: one run of one case: its deadline, its limits, its transcript.
 //! - [`stream`], [`datagram`], [`program`]: the tools a case talks with.
 //! - [`runner`]: picks cases and runs them; [`report`]: prints what came out.
-//! - one module for each service, each with a `column`: [`echo`], [`enroll`].
-//! - one module for each service, each with a `column`: [`echo`], [`enroll`], [`web`].
-//! - one module for each service, each with a `column`: [`echo`], [`hello`].
+//! - one module for each service, each with a `column`: [`echo`], [`enroll`], [`hello`], [`web`].
 #![forbid(unsafe_code)]
 
 pub mod attempt;

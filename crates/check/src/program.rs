@@ -1,8 +1,10 @@
 //! A client under examination: a program that we start, feed and listen to.
 //!
-//! Its output is read by one thread for each pipe into a bounded buffer, so that a program that
-//! prints without end blocks itself and not us. Dropped, it is killed and waited for. What it
-//! starts on its own and leaves behind is out of our reach.
+//! Its output is read by one thread for each pipe into bounded buffers, so that a program that
+//! prints without end blocks itself and not us. Standard output and standard error are kept apart:
+//! nobody knows in which order they were written, and a line of one must not tear one of the
+//! other. Dropped, the program is killed and waited for. What it starts on its own and leaves
+//! behind is out of our reach.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -19,7 +21,7 @@ pub const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// How often a running program is asked whether it has ended; std has no wait with a deadline.
 const EXIT_POLL: Duration = Duration::from_millis(5);
 
-/// A running program. Standard output and standard error are heard as one text.
+/// A running program. Its output as one text is all of standard output, then all of standard error.
 #[derive(Debug)]
 pub struct Program<'a> {
     child: Child,
@@ -36,8 +38,15 @@ struct Output {
 
 #[derive(Debug, Default)]
 struct Heard {
-    bytes: Vec<u8>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
     open_pipes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pipe {
+    Stdout,
+    Stderr,
 }
 
 impl<'a> Program<'a> {
@@ -64,10 +73,10 @@ impl<'a> Program<'a> {
             .map_err(|error| Failure::skipped(format!("cannot start {program:?}: {error}")))?;
         let output = Arc::new(Output::default());
         if let Some(pipe) = child.stdout.take() {
-            listen(pipe, &output);
+            listen(Pipe::Stdout, pipe, &output);
         }
         if let Some(pipe) = child.stderr.take() {
-            listen(pipe, &output);
+            listen(Pipe::Stderr, pipe, &output);
         }
         let stdin = child.stdin.take();
         Ok(Self {
@@ -109,11 +118,11 @@ impl<'a> Program<'a> {
         let deadline = self.attempt.deadline_in(wait)?;
         let mut heard = self.output.lock();
         loop {
-            let text = String::from_utf8_lossy(&heard.bytes).into_owned();
+            let text = heard.text();
             if enough(&text) {
                 return Ok(text);
             }
-            let why = if heard.bytes.len() >= OUTPUT_BYTES_MAX {
+            let why = if heard.room() == 0 {
                 "and that is already too much"
             } else if heard.open_pipes == 0 {
                 "then it ended its output"
@@ -134,7 +143,7 @@ impl<'a> Program<'a> {
     /// Everything the program has printed so far.
     #[must_use]
     pub fn output(&self) -> String {
-        String::from_utf8_lossy(&self.output.lock().bytes).into_owned()
+        self.output.lock().text()
     }
 
     /// Whether the program is still running.
@@ -193,8 +202,25 @@ impl Output {
     }
 }
 
-/// Reads `pipe` into `output` until it ends or there is no more room; then the pipe closes.
-fn listen(mut pipe: impl Read + Send + 'static, output: &Arc<Output>) {
+impl Heard {
+    fn room(&self) -> usize {
+        OUTPUT_BYTES_MAX - self.stdout.len() - self.stderr.len()
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::from_utf8_lossy(&self.stdout).into_owned();
+        if !self.stderr.is_empty() {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(&String::from_utf8_lossy(&self.stderr));
+        }
+        text
+    }
+}
+
+/// Reads a pipe into `output` until it ends or there is no more room; then it closes.
+fn listen(which: Pipe, mut pipe: impl Read + Send + 'static, output: &Arc<Output>) {
     output.lock().open_pipes += 1;
     let output = Arc::clone(output);
     thread::spawn(move || {
@@ -202,8 +228,12 @@ fn listen(mut pipe: impl Read + Send + 'static, output: &Arc<Output>) {
         loop {
             let len = pipe.read(&mut buffer).unwrap_or(0);
             let mut heard = output.lock();
-            let room = OUTPUT_BYTES_MAX - heard.bytes.len();
-            heard.bytes.extend_from_slice(&buffer[..len.min(room)]);
+            let room = heard.room();
+            let bytes = match which {
+                Pipe::Stdout => &mut heard.stdout,
+                Pipe::Stderr => &mut heard.stderr,
+            };
+            bytes.extend_from_slice(&buffer[..len.min(room)]);
             if len == 0 || len >= room {
                 heard.open_pipes -= 1;
             }
@@ -244,6 +274,15 @@ mod tests {
         let status = program.expect_exit(LONG).expect("ends");
         assert_eq!(status.code(), Some(4));
         assert_eq!(program.output(), "id? got 0042 77\n");
+    }
+
+    #[test]
+    fn lines_of_the_two_outputs_do_not_tear_each_other() {
+        let attempt = Attempt::start(Limits::default(), LONG);
+        let script = "printf 'half ' ; printf 'a ' >&2; echo done; echo note >&2; printf 'id? '";
+        let mut program = Program::start(&attempt, &shell(script), &[]).expect("starts");
+        program.expect_exit(LONG).expect("ends");
+        assert_eq!(program.output(), "half done\nid? \na note\n");
     }
 
     #[test]

@@ -33,6 +33,7 @@ enum Verb {
     Tracker(cmd::tracker::Args),
     Web(cmd::web::Args),
     Echo(cmd::echo::Args),
+    Enroll(cmd::enroll::Args),
     Hello(cmd::hello::Args),
 }
 
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Tracker(args) => cmd::tracker::run(args),
         Verb::Web(args) => cmd::web::run(args),
         Verb::Echo(args) => cmd::echo::run(args),
+        Verb::Enroll(args) => cmd::enroll::run(args),
         Verb::Hello(args) => cmd::hello::run(args),
     };
     match outcome {

@@ -6,6 +6,7 @@ pub mod datagram;
 pub mod discovery;
 pub mod drive;
 pub mod echo;
+pub mod enroll;
 pub mod hello;
 pub mod listen;
 pub mod runtime;

@@ -2,8 +2,9 @@
 //!
 //! One connection brings any number of registrations, each answered as soon as it is whole, until
 //! its client ends it. What cannot be understood, or must not be, costs that client its connection
-//! and nobody else anything. Whether clients are served one at a time (lab 3) or many at once
-//! (lab 4) is only the number of connections that the loop may accept.
+//! and nobody else anything: each has its own inbox and its own deadline, so none waits for another
+//! and no byte of one reaches another (enroll-2). Whether clients are served one at a time (lab 3)
+//! or many at once (lab 4) is only the number of connections that the loop may accept.
 //!
 //! A registration is told as a [`Note`] before it is acknowledged, in the order of the outbox, so
 //! that a driver who keeps records can have it on disk before the client hears that it was taken;

@@ -3,7 +3,7 @@
 //! Names and messages are free text and may hold whatever moves a cursor, clears a screen, turns
 //! the direction of writing, or begins a line that looks like ours. That is escaped; everything
 //! that is merely unusual (another script, a wide space, a joiner inside a word) is left as it was
-//! written. Not for HTML, JSON or CSV, which have rules of their own.
+//! written. Not for HTML or CSV, which have rules of their own.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -31,6 +31,28 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
                 };
                 written.expect("a String takes everything");
             }
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+/// JSON text with `\uNNNN` in place of what must not reach a terminal; it stands for the same
+/// value.
+///
+/// Outside its strings, compact JSON has none of these characters.
+#[must_use]
+pub fn escaped_json(json: &str) -> Cow<'_, str> {
+    if !json.chars().any(is_unfit) {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if is_unfit(character) {
+            // All of them have four digits at most.
+            let code = u32::from(character);
+            write!(escaped, "\\u{code:04x}").expect("a String takes everything");
+        } else {
+            escaped.push(character);
         }
     }
     Cow::Owned(escaped)
@@ -70,5 +92,15 @@ mod tests {
         ] {
             assert_eq!(escaped(text), expected);
         }
+    }
+
+    #[test]
+    fn json_stays_json() {
+        let json = "{\"name\":\"a\u{7f}\u{9b}\u{202e}\\n\"}";
+        assert_eq!(
+            escaped_json(json),
+            "{\"name\":\"a\\u007f\\u009b\\u202e\\n\"}"
+        );
+        assert_eq!(escaped_json("{\"name\":\"Zoë\"}"), "{\"name\":\"Zoë\"}");
     }
 }

@@ -25,7 +25,8 @@ use soup::soup;
 /// `fresh` makes every object anew, so that none is shared that a program reading its input would
 /// not share either.
 const ORACLE: &str = r#"
-import io, pickle, sys
+import io, pickle, resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
 inf, nan = float("inf"), float("nan")
 def fresh(v):
     if isinstance(v, str): return v.encode().decode()

@@ -6,8 +6,8 @@ use ahoy_wire::enroll::{BACKLOG, Registration, Sid};
 use ahoy_wire::pickle::{Value, encode};
 
 use super::{
-    Client, Clients, ENROLL_2, ENROLL_3, ENROLL_4, ENROLL_5, ENROLL_6, ENROLL_7, ENROLL_8,
-    ENROLL_9, ENROLL_14, Target, golden, serve_one,
+    Clients, ENROLL_2, ENROLL_3, ENROLL_4, ENROLL_5, ENROLL_6, ENROLL_7, ENROLL_8, ENROLL_9,
+    ENROLL_14, Talk, Target, golden, serve_one,
 };
 use crate::attempt::{Attempt, shown};
 use crate::case::{Column, Failure, Outcome};
@@ -54,7 +54,7 @@ pub(super) fn cases(mut column: Column, target: &Target) -> Column {
         })
         .case(&ENROLL_9, "stays-open", move |a| stays_open(a, addr))
         .case(&ENROLL_9, "closes-at-the-end", move |a| {
-            Client::greeted(a, addr)?.leave()
+            Talk::greeted(a, addr)?.leave()
         })
         .case(&ENROLL_9, "answers-before-it-closes", move |a| {
             answers_before_it_closes(a, addr)
@@ -95,23 +95,23 @@ fn registration(name: &str, sid: Sid) -> Vec<u8> {
 }
 
 fn register(attempt: &Attempt, addr: SocketAddr, pickle: &[u8]) -> Outcome {
-    Client::greeted(attempt, addr)?.register(pickle)
+    Talk::greeted(attempt, addr)?.register(pickle)
 }
 
 fn the_clients_port(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::connect(attempt, addr)?;
+    let mut client = Talk::connect(attempt, addr)?;
     greeted_by_port(&mut client)?;
     client.expect_silence()
 }
 
 fn each_its_own(attempt: &Attempt, addr: SocketAddr) -> Outcome {
     for _ in 0..3 {
-        greeted_by_port(&mut Client::connect(attempt, addr)?)?;
+        greeted_by_port(&mut Talk::connect(attempt, addr)?)?;
     }
     Ok(())
 }
 
-fn greeted_by_port(client: &mut Client<'_>) -> Outcome {
+fn greeted_by_port(client: &mut Talk<'_>) -> Outcome {
     let port = client.stream.local_addr()?.port();
     let entry = (Value::from("clientid"), Value::Int(port.into()));
     let expected = Value::Dict(vec![entry]);
@@ -127,14 +127,14 @@ fn greeted_by_port(client: &mut Client<'_>) -> Outcome {
 }
 
 fn plain_greeting(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::connect(attempt, addr)?;
+    let mut client = Talk::connect(attempt, addr)?;
     let port = client.stream.local_addr()?.port();
     let (_, bytes) = client.receive("a greeting")?;
     same(&golden::greeting(port), &bytes)
 }
 
 fn plain_ack(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     client.stream.send(golden::ALICE[4])?;
     let (_, bytes) = client.receive("the acknowledgement 1")?;
     same(golden::ACK, &bytes)
@@ -151,14 +151,14 @@ fn same(expected: &[u8], received: &[u8]) -> Outcome {
 }
 
 fn one_for_one(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     client.register(golden::ALICE[4])?;
     client.expect_silence()
 }
 
 /// Text that is empty, in other scripts, and in what a careless printer trips over.
 fn any_text(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     for name in [
         "",
         "Zoë Ångström",
@@ -207,7 +207,7 @@ fn shared_texts(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 }
 
 fn byte_by_byte(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     let (last, first) = golden::ALICE[4].split_last().expect("not empty");
     for byte in first {
         client.stream.send(&[*byte])?;
@@ -218,7 +218,7 @@ fn byte_by_byte(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 }
 
 fn two_at_once(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     client
         .stream
         .send(&[golden::ALICE[4], golden::ALICE[2]].concat())?;
@@ -228,7 +228,7 @@ fn two_at_once(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 }
 
 fn one_and_a_half(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     let (half, rest) = golden::ALICE[4].split_at(40);
     client.stream.send(&[golden::ALICE[4], half].concat())?;
     client.acknowledged()?;
@@ -238,7 +238,7 @@ fn one_and_a_half(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 }
 
 fn three_registrations(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     for protocol in [4, 4, 0] {
         client.register(golden::ALICE[protocol])?;
     }
@@ -246,14 +246,14 @@ fn three_registrations(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 }
 
 fn stays_open(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     client.expect_silence()?;
     client.register(golden::ALICE[4])?;
     client.expect_silence()
 }
 
 fn answers_before_it_closes(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     client.stream.send(golden::ALICE[4])?;
     client.stream.finish()?;
     client.acknowledged()?;
@@ -261,18 +261,15 @@ fn answers_before_it_closes(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 }
 
 fn silent_neighbours(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let _silent = [
-        Client::greeted(attempt, addr)?,
-        Client::greeted(attempt, addr)?,
-    ];
+    let _silent = [Talk::greeted(attempt, addr)?, Talk::greeted(attempt, addr)?];
     serve_one(attempt, addr)
 }
 
 /// One sends its registration in two parts while another sends all of its own, and again the other
 /// way round; a server that keeps one buffer for all mixes them up.
 fn slow_neighbour(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut slow = Client::greeted(attempt, addr)?;
-    let mut quick = Client::greeted(attempt, addr)?;
+    let mut slow = Talk::greeted(attempt, addr)?;
+    let mut quick = Talk::greeted(attempt, addr)?;
     let (half, rest) = golden::ALICE[4].split_at(50);
     for _ in 0..2 {
         slow.stream.send(half)?;
@@ -289,20 +286,20 @@ fn slow_neighbour(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 fn crowd(attempt: &Attempt, addr: SocketAddr) -> Outcome {
     let mut clients = Vec::with_capacity(CROWD);
     for _ in 0..CROWD {
-        clients.push(Client::connect(attempt, addr)?);
+        clients.push(Talk::connect(attempt, addr)?);
     }
     clients.iter_mut().try_for_each(greeted_by_port)?;
     for (number, client) in clients.iter_mut().enumerate() {
         let name = format!("student {number}");
         client.stream.send(&registration(&name, Sid::Number(7)))?;
     }
-    clients.iter_mut().try_for_each(Client::acknowledged)
+    clients.iter_mut().try_for_each(Talk::acknowledged)
 }
 
 /// The second is not served while the first is, and is served after it.
 fn in_turn(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut first = Client::greeted(attempt, addr)?;
-    let mut second = Client::connect(attempt, addr)?;
+    let mut first = Talk::greeted(attempt, addr)?;
+    let mut second = Talk::connect(attempt, addr)?;
     second.expect_silence()?;
     first.register(golden::ALICE[4])?;
     first.leave()?;
@@ -312,10 +309,10 @@ fn in_turn(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 
 /// As many as may wait do wait, and each is served in the order in which it came.
 fn waiting_room(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut served = Client::greeted(attempt, addr)?;
+    let mut served = Talk::greeted(attempt, addr)?;
     let mut waiting = Vec::new();
     for _ in 0..BACKLOG {
-        waiting.push(Client::connect(attempt, addr)?);
+        waiting.push(Talk::connect(attempt, addr)?);
     }
     for mut next in waiting {
         served.register(golden::ALICE[4])?;

@@ -1,7 +1,8 @@
-//! The cases for an enroll server (spec/enroll.md).
+//! The cases for an enroll server and for an enroll client (spec/enroll.md).
 //!
 //! - `requirements`: the sentences; `golden`: bytes as CPython wrote them.
-//! - `course`: what any program of the course must do; `stranger`: what it must survive.
+//! - `course`: what any server of the course must do; `stranger`: what it must survive.
+//! - `client`: a client is started against a scripted server.
 //!
 //! A server that serves one client at a time is examined by cases that never need two at once,
 //! except those for its waiting room.
@@ -15,14 +16,17 @@ use crate::attempt::{Attempt, shown};
 use crate::case::{Column, Failure, Outcome};
 use crate::stream::{Arrival, Stream};
 
+mod client;
 mod course;
 mod golden;
 mod requirements;
 mod stranger;
 
+pub use client::{Client, client_column};
 pub use requirements::{
     ENROLL_2, ENROLL_3, ENROLL_4, ENROLL_5, ENROLL_6, ENROLL_7, ENROLL_8, ENROLL_9, ENROLL_10,
-    ENROLL_11, ENROLL_12, ENROLL_13, ENROLL_14,
+    ENROLL_11, ENROLL_12, ENROLL_13, ENROLL_14, ENROLL_15, ENROLL_16, ENROLL_17, ENROLL_18,
+    ENROLL_21, ENROLL_22,
 };
 
 /// How many clients a server serves at once.
@@ -55,8 +59,8 @@ pub fn column(target: &Target) -> Column {
 /// More than any greeting or acknowledgement needs, in bytes.
 const MESSAGE_BYTES_MAX: usize = 4096;
 
-/// A client as a case plays it: one connection, and the pickles that came on it so far.
-struct Client<'a> {
+/// One connection as a case holds it, and the pickles that came on it so far.
+struct Talk<'a> {
     stream: Stream<'a>,
     attempt: &'a Attempt,
     inbox: Unpickler,
@@ -64,16 +68,21 @@ struct Client<'a> {
     raw: Vec<u8>,
 }
 
-impl<'a> Client<'a> {
-    /// Connects, and does not wait for anything.
-    fn connect(attempt: &'a Attempt, addr: SocketAddr) -> Result<Self, Failure> {
-        let stream = Stream::connect(attempt, addr)?;
-        Ok(Self {
+impl<'a> Talk<'a> {
+    /// Goes on with a connection that is there.
+    fn over(attempt: &'a Attempt, stream: Stream<'a>) -> Self {
+        Self {
             stream,
             attempt,
             inbox: Unpickler::default(),
             raw: Vec::new(),
-        })
+        }
+    }
+
+    /// Connects, and does not wait for anything.
+    fn connect(attempt: &'a Attempt, addr: SocketAddr) -> Result<Self, Failure> {
+        let stream = Stream::connect(attempt, addr)?;
+        Ok(Self::over(attempt, stream))
     }
 
     /// Connects and waits for the greeting, whatever it says.
@@ -149,6 +158,6 @@ impl<'a> Client<'a> {
 
 /// The whole exchange of one client, in protocol 4.
 fn serve_one(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     client.register(golden::ALICE[4])
 }

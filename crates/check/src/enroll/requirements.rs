@@ -1,7 +1,7 @@
 //! The numbered sentences of spec/enroll.md that a stranger can put to the test over the network.
 //!
-//! What a server prints (enroll-19, enroll-20, enroll-22), where it listens (enroll-1) and what it
-//! records (enroll-23 to enroll-26) cannot be seen from outside.
+//! What a server prints (enroll-19, enroll-20), where it listens (enroll-1) and what it records
+//! (enroll-23 to enroll-26) cannot be seen from outside.
 
 use crate::case::{Level, Requirement};
 
@@ -61,8 +61,8 @@ pub const ENROLL_6: Requirement = must(
 /// Where a pickle ends.
 pub const ENROLL_7: Requirement = must(
     "enroll-7",
-    "A pickle ends at its STOP instruction: the server puts it together from however many pieces \
-     it arrives in, and keeps what follows it as the beginning of the next one.",
+    "A pickle ends at its STOP instruction: whoever receives it puts it together from however many \
+     pieces it arrives in, and keeps what follows it as the beginning of the next one.",
 );
 
 /// The acknowledgement.
@@ -82,8 +82,8 @@ pub const ENROLL_9: Requirement = must(
 /// Nothing is executed.
 pub const ENROLL_10: Requirement = should(
     "enroll-10",
-    "The server does not execute anything a pickle asks for: an instruction that imports, calls, \
-     builds objects or looks something up is refused, and that client is dropped.",
+    "Nothing that a pickle asks for is executed: an instruction that imports, calls, builds \
+     objects or looks something up is refused, and the connection is dropped.",
 );
 
 /// Bombs.
@@ -111,4 +111,45 @@ pub const ENROLL_13: Requirement = should(
 pub const ENROLL_14: Requirement = should(
     "enroll-14",
     "What is sent is written in protocol 4, with the bytes that CPython's pickler writes for it.",
+);
+
+/// Greetings that a client understands.
+pub const ENROLL_15: Requirement = must(
+    "enroll-15",
+    "The client takes the client id in each of these forms: {'clientid': N}, the same with a dict \
+     in place of N, and a bare integer.",
+);
+
+/// What a client sends.
+pub const ENROLL_16: Requirement = must(
+    "enroll-16",
+    "The client sends a dict with student_name, github_username (texts) and sid (integer or text), \
+     after it has been greeted.",
+);
+
+/// Answers that a client understands.
+pub const ENROLL_17: Requirement = must(
+    "enroll-17",
+    "The client takes as an acknowledgement the integer 1, a text, or a dict.",
+);
+
+/// When a client gives up.
+pub const ENROLL_18: Requirement = must(
+    "enroll-18",
+    "The client gives up with a message when no greeting or no acknowledgement comes in time, or \
+     the connection ends before.",
+);
+
+/// What a client prints.
+pub const ENROLL_21: Requirement = must(
+    "enroll-21",
+    "The client prints '<greeting> has successfully connected to <host>/<port>', with the greeting \
+     as Python prints it, and 'Data acknowledged by server and you passed the test'.",
+);
+
+/// What a client must not print.
+pub const ENROLL_22: Requirement = should(
+    "enroll-22",
+    "Text from the other side is escaped where it is printed: control characters, line ends and \
+     marks that turn the direction of writing.",
 );

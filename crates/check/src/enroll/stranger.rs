@@ -6,9 +6,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use super::{
-    Client, Clients, ENROLL_10, ENROLL_11, ENROLL_12, ENROLL_13, Target, golden, serve_one,
-};
+use super::{Clients, ENROLL_10, ENROLL_11, ENROLL_12, ENROLL_13, Talk, Target, golden, serve_one};
 use crate::attempt::Attempt;
 use crate::case::{Column, Failure, Outcome};
 use crate::stream::Arrival;
@@ -58,7 +56,7 @@ const NONSENSE: [(&str, &[u8]); 7] = [
 
 /// Whatever is done to the client that sent `bytes`, another is served after it.
 fn survives(attempt: &Attempt, addr: SocketAddr, bytes: &[u8]) -> Outcome {
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     client.stream.send(bytes)?;
     let _ = client.stream.finish();
     hear_out(attempt, &mut client)?;
@@ -67,7 +65,7 @@ fn survives(attempt: &Attempt, addr: SocketAddr, bytes: &[u8]) -> Outcome {
 }
 
 /// Lets the server answer, close, or do nothing, as it likes.
-fn hear_out(attempt: &Attempt, client: &mut Client<'_>) -> Outcome {
+fn hear_out(attempt: &Attempt, client: &mut Talk<'_>) -> Outcome {
     let deadline = attempt.deadline_in(attempt.limits.quiet)?;
     while let Arrival::Bytes(_) = client.stream.arrival(1024, deadline) {}
     Ok(())
@@ -80,7 +78,7 @@ fn cut_in_the_middle(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 /// Closing a socket with unread bytes in it resets the connection.
 fn torn_down(attempt: &Attempt, addr: SocketAddr) -> Outcome {
     for _ in 0..3 {
-        let mut client = Client::connect(attempt, addr)?;
+        let mut client = Talk::connect(attempt, addr)?;
         client.stream.send(&golden::ALICE[4][..40])?;
         // Something must be unread: the greeting.
         let deadline = attempt.reply_deadline()?;
@@ -91,10 +89,11 @@ fn torn_down(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 }
 
 fn neighbours_stay(attempt: &Attempt, addr: SocketAddr) -> Outcome {
-    let mut witness = Client::greeted(attempt, addr)?;
+    let mut witness = Talk::greeted(attempt, addr)?;
     witness.register(golden::ALICE[4])?;
     for (_, bytes) in NONSENSE {
         survives(attempt, addr, bytes)?;
+        witness.register(golden::ALICE[4])?;
     }
     torn_down(attempt, addr)?;
     witness.register(golden::ALICE[4])
@@ -103,7 +102,7 @@ fn neighbours_stay(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 fn bombs(attempt: &Attempt, addr: SocketAddr) -> Outcome {
     for (name, bomb) in golden::bombs() {
         attempt.note(name.to_owned());
-        let mut client = Client::greeted(attempt, addr)?;
+        let mut client = Talk::greeted(attempt, addr)?;
         // A server may well hang up before it has all of it.
         let _ = client.stream.send(&bomb);
         let _ = client.stream.finish();
@@ -125,7 +124,7 @@ fn call_back(attempt: &Attempt, addr: SocketAddr) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(no_listener)?;
     let port = listener.local_addr().map_err(no_listener)?.port();
     listener.set_nonblocking(true).map_err(no_listener)?;
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     client.stream.send(&golden::call_back(port))?;
     let dropped = dropped(attempt, &mut client);
     if listener.accept().is_ok() {
@@ -139,7 +138,7 @@ fn call_back(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 fn every_instruction(attempt: &Attempt, addr: SocketAddr) -> Outcome {
     for (name, pickle) in golden::CALLS {
         attempt.note(name.to_owned());
-        let mut client = Client::greeted(attempt, addr)?;
+        let mut client = Talk::greeted(attempt, addr)?;
         client.stream.send(pickle)?;
         dropped(attempt, &mut client)?;
     }
@@ -147,7 +146,7 @@ fn every_instruction(attempt: &Attempt, addr: SocketAddr) -> Outcome {
 }
 
 /// The connection ends without another word.
-fn dropped(attempt: &Attempt, client: &mut Client<'_>) -> Outcome {
+fn dropped(attempt: &Attempt, client: &mut Talk<'_>) -> Outcome {
     let note = |_: &Failure| attempt.note("(that client should have been dropped)".to_owned());
     client.stream.expect_end().inspect_err(note)
 }
@@ -159,7 +158,7 @@ fn idle_limit(attempt: &Attempt, addr: SocketAddr, idle: Option<Duration>) -> Ou
             "the server's idle limit is not known; give it to examine it",
         ));
     };
-    let mut client = Client::greeted(attempt, addr)?;
+    let mut client = Talk::greeted(attempt, addr)?;
     for byte in &golden::ALICE[4][..3] {
         attempt.pause(idle / 4)?;
         client.stream.send(&[*byte])?;

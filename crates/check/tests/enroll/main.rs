@@ -1,6 +1,8 @@
 //! The enroll column against servers that run in this process: one that is right, and one for each
 //! fault that a course's first attempt is likely to have. A fault must be found by its own number.
 //!
+//! `client.py` is a client with one fault of choice.
+//!
 //! Beside them two Python programs as the course's readers write them: `careful.py` reads pickles
 //! from a file object, `naive.py` takes what one `recv` brings for one pickle.
 
@@ -14,7 +16,7 @@ use std::thread;
 use std::time::Duration;
 
 use ahoy_check::attempt::Limits;
-use ahoy_check::enroll::{Clients, Target, column};
+use ahoy_check::enroll::{Client, Clients, Target, client_column, column};
 use ahoy_check::runner::{CaseResult, Verdict, run, select};
 
 use faulty::{Fault, IDLE, serve};
@@ -113,6 +115,63 @@ fn a_naive_python_server_is_told_that_a_read_is_not_a_message() {
         !failed.contains("enroll-4") && !failed.contains("enroll-8"),
         "{failed:?}"
     );
+}
+
+/// Fault, and every number by which it must be found; enroll-10 is Python's own.
+const CLIENT_FAULTS: [(&str, &[&str]); 14] = [
+    ("careful", &[]),
+    ("course", &["enroll-7", "enroll-22"]),
+    ("no-sid", &["enroll-16"]),
+    ("sends-a-list", &["enroll-16"]),
+    ("speaks-first", &["enroll-16"]),
+    ("protocol-2", &["enroll-14"]),
+    ("wants-a-dict", &["enroll-15"]),
+    ("wants-a-number", &["enroll-15"]),
+    ("wants-one", &["enroll-17"]),
+    ("prints-the-number", &["enroll-21"]),
+    ("own-words", &["enroll-21"]),
+    ("waits-for-ever", &["enroll-18"]),
+    ("ignores-the-answer", &["enroll-18"]),
+    ("says-nothing", &["enroll-18"]),
+];
+
+#[test]
+fn each_wrong_client_fails_by_its_number() {
+    let examinations: Vec<_> = CLIENT_FAULTS
+        .into_iter()
+        .map(|(fault, expected)| {
+            let examination = thread::spawn(move || examine_client(fault, expected));
+            (fault, expected, examination)
+        })
+        .collect();
+    for (fault, expected, examination) in examinations {
+        let results = examination.join().expect("an examination never crashes");
+        let failed = failed(&results);
+        for id in expected {
+            assert!(failed.contains(id), "{fault} must fail by {id}: {failed:?}");
+        }
+        assert!(failed.contains("enroll-10"), "{fault}: {results:?}");
+        if fault == "careful" {
+            assert_eq!(failed, BTreeSet::from(["enroll-10"]), "{results:?}");
+        }
+    }
+}
+
+/// Runs the cases of these requirements and of enroll-10 against a client with this fault; all
+/// against one without.
+fn examine_client(fault: &str, expected: &[&str]) -> Vec<CaseResult> {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/enroll/client.py");
+    let client = Client {
+        command: ["python3", program, fault].map(str::to_owned).to_vec(),
+        wait: Some(Duration::from_secs(1)),
+    };
+    let mut wanted: Vec<String> = expected.iter().map(|id| (*id).to_owned()).collect();
+    if fault != "careful" {
+        // Starting Python for every case takes its time: only those in question.
+        wanted.push("enroll-10".to_owned());
+    }
+    let column = select(client_column(&client), &wanted).expect("numbers that have cases");
+    run(column, LIMITS, |_| {})
 }
 
 fn failed(results: &[CaseResult]) -> BTreeSet<&'static str> {

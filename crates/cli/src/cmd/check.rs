@@ -20,6 +20,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::{Hint, Misuse, resolve};
 
+mod enroll;
 mod hello;
 
 /// Examine a server or client of one of the protocols; exit 1 if it breaks a MUST.
@@ -80,6 +81,10 @@ enum Service {
     Echo(EchoArgs),
     /// Examine a web server.
     Web(WebArgs),
+    /// Examine an enroll server.
+    Enroll(enroll::ServerArgs),
+    /// Examine an enroll client: start it against a scripted server.
+    EnrollClient(enroll::ClientArgs),
     /// Examine a hello server.
     Hello(hello::ServerArgs),
     /// Examine a hello client: start it against a scripted server.
@@ -139,6 +144,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let column = match args.service {
         Service::Echo(echo) => echo_column(&echo)?,
         Service::Web(web) => web_column(&web)?,
+        Service::Enroll(server) => enroll::server(&server)?,
+        Service::EnrollClient(client) => enroll::client(&client, args.how.list)?,
         Service::Hello(server) => hello::server(&server)?,
         Service::HelloClient(client) => hello::client(&client, args.how.list)?,
     };

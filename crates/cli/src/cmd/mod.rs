@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod echo;
+pub mod enroll;
 pub mod hello;
 pub mod join;
 pub mod ls;
@@ -72,6 +73,12 @@ pub fn host_and_port(host: &str, port: u16) -> String {
 pub fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+}
+
+/// Prints one line on standard error, in one piece: what else writes there does not tear it. As
+/// with [`say`], nobody there to read it is no failure.
+pub fn complain(line: &str) {
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// The `Error:` line, and the `Hint:` line if a [`Hint`] was attached anywhere; the hint is not

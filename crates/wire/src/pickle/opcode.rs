@@ -7,7 +7,8 @@
 use super::graph::Node;
 use super::{DecodeError, INTEGER_LEN_MAX, Invalid, text};
 
-/// Every instruction of protocols 0 to 5, by its byte, with the name `pickletools` gives it.
+/// Every instruction of protocols 0 to 5 (enroll-6), by its byte, with the name `pickletools` gives
+/// it.
 const NAMES: [(u8, &str); 68] = [
     (b'(', "MARK"),
     (b')', "EMPTY_TUPLE"),
