@@ -90,10 +90,10 @@ impl Links {
     /// message; `None` if there is a link with that peer, or a place kept for one.
     #[must_use]
     pub fn reserve(&self, peer: PeerId) -> Option<Reserved> {
+        let links = self.this.upgrade()?;
         let mut state = self.lock();
         let free = !state.closed && !state.by_peer.contains_key(&peer);
-        let links = self.this.upgrade()?;
-        (free && state.reserved.insert(peer)).then_some(Reserved { links, peer })
+        (free && state.reserved.insert(peer)).then(|| Reserved { links, peer })
     }
 
     /// Begins to use a session; `None` if there is a better one with the same peer, or no room.
