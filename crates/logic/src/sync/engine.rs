@@ -467,3 +467,60 @@ impl Engine {
         self.work.hand_in(id, hash, bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ahoy_wire::sync::Mtime;
+
+    use super::super::{Found, Sighting};
+    use super::*;
+
+    #[test]
+    fn a_fresh_file_that_was_read_when_it_was_older_is_not_waited_for() {
+        let replica = ReplicaId(1);
+        let rights = Rights::Writer;
+        let who = Identity {
+            replica,
+            label: Default::default(),
+            rights,
+        };
+        let (mut engine, now) = (Engine::new(who, []), Moment::default());
+        let mtime = Mtime { secs: 1, nanos: 0 };
+        let print = Print {
+            inode: 1,
+            birth: 1,
+            size: 3,
+            mtime,
+            ctime: 1,
+            mode: 0o644,
+            racy: true,
+        };
+        let (dir, name) = (RelPath::root(), Name::new(b"f").expect("a name"));
+        let path = dir.join(&name).expect("short");
+        let found = Found::File(print);
+        let sightings = vec![Sighting { dir, name, found }];
+        let see = |engine: &mut Engine| {
+            let input = Input::Seen {
+                sightings: sightings.clone(),
+                whole: Vec::new(),
+                asked: None,
+            };
+            engine.take(now, input);
+            let effects = engine.flush(now).into_iter();
+            effects.filter(|e| matches!(e, Effect::Read { .. })).count()
+        };
+        assert_eq!(see(&mut engine), 1);
+        assert_eq!(
+            see(&mut engine),
+            1,
+            "it may have been written since the first reading"
+        );
+        let print = Print {
+            racy: false,
+            ..print
+        };
+        let hash = Hash([7; 32]);
+        engine.take(now, Input::Hashed { path, print, hash });
+        assert_eq!(engine.progress().reading, 0);
+    }
+}

@@ -343,7 +343,8 @@ impl Engine {
                 }
             }
         }
-        if self.local.reading.insert(path.clone(), print) != Some(print) {
+        // Of a racy print, the reading under way may have missed the write that led here.
+        if self.local.reading.insert(path.clone(), print) != Some(print) || print.racy {
             self.out.push(super::Effect::Read { path, print });
         }
     }
@@ -361,7 +362,8 @@ impl Engine {
 
     /// A file has been read.
     pub(super) fn hashed(&mut self, path: &RelPath, print: Print, hash: Hash) {
-        if self.local.reading.get(path) == Some(&print) {
+        let asked = self.local.reading.get(path);
+        if asked.is_some_and(|asked| asked.same(&print)) {
             self.local.reading.remove(path);
         }
         if matches!(self.state, State::RootLost | State::Emptied) {
