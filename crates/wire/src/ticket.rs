@@ -1,6 +1,6 @@
 //! The ticket: one line that lets somebody into a share.
 //!
-//! `ahoy1` and base32 (RFC 4648, lower case, no padding): a head, the payload, a checksum. The head
+//! `sync-31`: `ahoy1` and base32 (RFC 4648, lower case, no padding): a head, the payload, a checksum. The head
 //! carries the length with a checksum of its own, so that a ticket of which the end is missing is
 //! told apart from one with a wrong character. Upper case means the same (QR codes hold it in less
 //! room), and white space does not count, because mail programs break long lines.
@@ -446,6 +446,7 @@ mod tests {
         assert_eq!(format!("  {wrapped}\r\n").parse(), Ok(ticket));
     }
 
+    // sync-31.
     #[test]
     fn each_mistake_has_its_own_words() {
         let text = ticket().to_string();

@@ -39,6 +39,7 @@ fn heard_until_closed(side: &Side) -> Vec<Message> {
     }
 }
 
+// sync-45.
 #[test]
 fn records_of_a_reader_need_a_writers_word() {
     let key = member(9, &writers());
@@ -70,6 +71,7 @@ fn records_of_a_reader_need_a_writers_word() {
     assert!(matches!(side.next(), Input::Heard { .. }));
 }
 
+// sync-52.
 #[test]
 fn records_need_credit() {
     let (side, link, mut rogue) = rogue(&writers(), &writers(), Pace::default());
@@ -172,6 +174,7 @@ fn data(request: u32, offset: u64, len: usize) -> Frame {
     }
 }
 
+// sync-55.
 #[test]
 fn answers_must_fit_the_question() {
     let ended = (Err(SupplyTrouble::Ended), false);
@@ -256,6 +259,7 @@ fn a_list_of_chunks_must_have_been_asked_for() {
     assert!(heard_until_closed(&side).is_empty());
 }
 
+// sync-55.
 #[test]
 fn too_many_open_requests_end_the_link() {
     let (side, _, mut rogue) = rogue(&writers(), &writers(), Pace::default());
@@ -327,6 +331,7 @@ fn a_peer_that_takes_nothing_is_dropped() {
     );
 }
 
+// sync-60.
 #[test]
 #[ignore = "written for limits that are not in the code yet"]
 fn a_silent_peer_is_asked_and_then_given_up() {
@@ -379,6 +384,7 @@ fn a_request_that_is_never_answered_ends() {
     assert!(matches!(rogue.hear(), Some(Frame::Cancel { .. })));
 }
 
+// sync-44.
 #[test]
 fn a_handshake_in_drops_ends_in_time() {
     let (listener, address) = listen();

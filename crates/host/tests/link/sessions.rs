@@ -61,6 +61,7 @@ fn both_ends_know_each_other_and_what_the_other_may_do() {
 }
 
 // tracker-42.
+// sync-40.
 #[test]
 fn another_peer_than_the_expected_one_is_refused() {
     let (a, b) = (member(1, &writers()), member(2, &writers()));
@@ -69,6 +70,7 @@ fn another_peer_than_the_expected_one_is_refused() {
     assert!(accepted.is_err());
 }
 
+// sync-41.
 #[test]
 fn another_share_is_refused_by_both_ends() {
     let other = Capability::ReadWrite(Secret::new([8; 32]));
@@ -89,6 +91,7 @@ fn another_share_is_refused_by_both_ends() {
     );
 }
 
+// sync-32, sync-43.
 #[test]
 fn a_read_only_ticket_with_a_forged_write_key_meets_no_writer() {
     let Capability::ReadOnly { read, .. } = readers() else {
@@ -205,6 +208,7 @@ fn silence_of(
     })
 }
 
+// sync-42.
 #[test]
 fn a_stranger_cannot_tell_whether_there_is_a_share() {
     let b = member(2, &writers());
@@ -229,6 +233,7 @@ fn a_stranger_cannot_tell_whether_there_is_a_share() {
     );
 }
 
+// sync-41.
 #[test]
 fn what_was_said_once_is_of_no_use_again() {
     let (a, b) = (member(1, &writers()), member(2, &writers()));
@@ -271,6 +276,7 @@ fn what_was_said_once_is_of_no_use_again() {
     });
 }
 
+// sync-46.
 #[test]
 #[ignore = "written for limits that are not in the code yet"]
 fn two_who_dial_each_other_keep_the_same_one_session() {

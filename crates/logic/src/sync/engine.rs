@@ -219,7 +219,8 @@ impl Engine {
     pub fn accept_empty(&mut self) {
         if self.state == State::Emptied {
             self.state = State::Running;
-            self.bury_missing();
+            // What was missing then is looked for once more.
+            self.ask_for_suspects();
         }
     }
 

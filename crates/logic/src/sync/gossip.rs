@@ -1,6 +1,7 @@
 //! What to tell whom: each peer gets, in order, the records that this machine holds and the peer
 //! has not had from it. A peer that comes back names the last sequence number it has heard, and
-//! goes on from there. Nothing is told that is not held: who is told of a file can have it.
+//! goes on from there. Nothing is told that is not held: who is told of a file can have it
+//! (`sync-53`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,7 +2,7 @@
 //!
 //! A sighting that could be older than a change that ahoy itself made is not believed but asked
 //! for again, and nothing counts as deleted before a look that was asked for has confirmed it and
-//! the root has been found in its place: a delete needs a witness. A moved directory is known by
+//! the root has been found in its place: a delete needs a witness (`sync-25`). A moved directory is known by
 //! its inode and birth time, a moved file likewise if it disappears and turns up in one burst.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -650,7 +650,7 @@ impl Engine {
             && self.tree.in_dir(NodeId::ROOT).all(|(_, id)| missing(id))
     }
 
-    fn ask_for_suspects(&mut self) {
+    pub(super) fn ask_for_suspects(&mut self) {
         let suspects: Vec<NodeId> = self
             .local
             .missing
@@ -675,7 +675,7 @@ impl Engine {
     }
 
     /// Deletes what is confirmed to be gone, and all that was in it.
-    pub(super) fn bury_missing(&mut self) {
+    fn bury_missing(&mut self) {
         let confirmed: Vec<NodeId> = self
             .local
             .missing

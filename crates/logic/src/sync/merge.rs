@@ -1,7 +1,7 @@
 //! How two records of one node become one: the same on every machine, whatever came first.
 //!
-//! Place and body are merged apart, so that a rename here and an edit there both stay. A merge is
-//! a join: order, repetition and detours do not matter. Where two contents exclude each other the
+//! Place and body are merged apart, so that a rename here and an edit there both stay (`sync-20`). A
+//! merge is a join: order, repetition and detours do not matter. Where two contents exclude each other the
 //! loser is handed back, and becomes a node of its own beside the winner ([`conflict_copy`]).
 
 use ahoy_wire::sync::{Body, Class, Clock, Dot, NodeId, Place, Record, Value};
@@ -61,7 +61,7 @@ pub fn merge_place(ours: &Place, theirs: &Place) -> Place {
     }
 }
 
-/// Joins two bodies. An edit beats a deletion that did not know of it; of two deletions the later
+/// Joins two bodies. An edit beats a deletion that did not know of it (`sync-22`); of two deletions the later
 /// knowledge counts; equal content with other metadata is no conflict. Of a directory, whose body
 /// is only metadata, the deletion wins: what lives in it keeps it alive.
 pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
@@ -115,8 +115,8 @@ pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
     }
 }
 
-/// The node that keeps `lost`, a content of the node at `place` that lost a conflict. Every machine
-/// that meets the conflict makes the same record, so it never multiplies, and since its only
+/// The node that keeps `lost`, a content of the node at `place` that lost a conflict (`sync-21`).
+/// Every machine that meets the conflict makes the same record, so it never multiplies, and since its only
 /// version is the lost change itself, a copy that somebody has deleted stays deleted.
 pub fn conflict_copy(original: NodeId, place: &Place, lost: &Body) -> Record {
     let clock = Clock::of(lost.dot);
@@ -198,6 +198,7 @@ mod tests {
         }
     }
 
+    // sync-22.
     #[test]
     fn the_edit_survives_a_deletion_that_did_not_know_of_it() {
         for (edit_by, delete_by) in [(1, 2), (2, 1)] {
@@ -210,6 +211,7 @@ mod tests {
         }
     }
 
+    // sync-21.
     #[test]
     fn two_edits_keep_both_contents() {
         let (a, b) = (body(&[(1, 1)], 1, 1), body(&[(2, 1)], 2, 2));

@@ -26,7 +26,8 @@ pub fn displaced(name: &Name, body: &Body, id: NodeId, digits: usize) -> Name {
     )
 }
 
-/// `report (not sent, 2026-11-21 14.03.11).txt`: what a reader wrote over a file of the share.
+/// `report (not sent, 2026-11-21 14.03.11).txt`: what a reader wrote over a file of the share
+/// (`sync-29`).
 pub fn not_sent(name: &Name, mtime: Mtime) -> Name {
     insert(name, &format!(" (not sent, {})", utc(mtime)))
 }

@@ -2,7 +2,7 @@
 //!
 //! `host` and `sim` each give the engine these inputs and carry out these effects. Within one
 //! turn, every [`Effect::Keep`] must be durable before any other effect of that turn is carried
-//! out: a change that a peer has heard of may never be forgotten by the one who made it.
+//! out (`sync-12`): a change that a peer has heard of may never be forgotten by the one who made it.
 
 use std::sync::Arc;
 
@@ -198,7 +198,7 @@ pub struct Step {
     pub act: Act,
 }
 
-/// The changes that the engine can want of a disk. Every one of them checks, at the last moment,
+/// The changes that the engine can want of a disk (`sync-26`). Each checks, at the last moment,
 /// that the disk is still as the engine believes, and otherwise answers [`Trouble::Changed`] with
 /// nothing lost and nothing changed.
 #[derive(Debug, Clone)]
@@ -221,7 +221,7 @@ pub enum Act {
         /// What it replaces; nothing may be there if `None`.
         over: Option<Print>,
     },
-    /// Put a file at `at`, whole or not at all.
+    /// Put a file at `at`, whole or not at all (`sync-27`).
     Write {
         /// Where.
         at: RelPath,

@@ -2,7 +2,8 @@
 //!
 //! Records merge node by node, so together they may describe no tree at all: two nodes of one
 //! name, a live file in a deleted directory, two directories moved into each other. The rendering
-//! settles all three in one way on every machine, and writes nothing back: it is a function.
+//! settles all three in one way on every machine, and writes nothing back: it is a function
+//! (`sync-23`).
 //!
 //! * A deleted directory with something living in it stays.
 //! * Of the nodes that want one name a directory gets it, then the one with the lowest id; the

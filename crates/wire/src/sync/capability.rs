@@ -41,7 +41,7 @@ pub struct WritePublic(pub [u8; KEY_BYTES]);
 pub enum Capability {
     /// Everything.
     ReadWrite(Secret),
-    /// Take part, but change nothing: the others would not take it.
+    /// Take part, but change nothing: the others would not take it (`sync-32`).
     ReadOnly {
         /// Opens the share.
         read: ReadKey,
@@ -235,6 +235,7 @@ impl fmt::Debug for WritePublic {
 mod tests {
     use super::*;
 
+    // sync-30.
     #[test]
     fn every_key_is_its_own_and_none_is_shown() {
         let secret = Secret::new([7; 32]);
@@ -256,6 +257,7 @@ mod tests {
         assert_eq!(format!("{read:?}"), "ReadKey(..)");
     }
 
+    // sync-30.
     #[test]
     fn derivations_are_fixed() {
         // Computed once; a change here cuts every share off from its peers.
@@ -263,6 +265,7 @@ mod tests {
         assert_eq!(read.share_id().short(), "6692f27b");
     }
 
+    // sync-33.
     #[test]
     fn hints_are_known_by_their_key_alone() {
         let key = Secret::new([7; 32]).read_key().door_key();

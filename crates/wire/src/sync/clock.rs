@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// all edit the same file is refused rather than left to grow without bound.
 pub const REPLICAS_MAX: usize = 256;
 
-/// One copy of a share on one machine; chosen at random when its index is made, never reused, so
+/// One copy of a share on one machine (`sync-12`); chosen at random when its index is made, never reused, so
 /// that a lost index cannot count the same change twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReplicaId(pub u64);
@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(joined, clock(&[(1, 2), (2, 5), (3, 1)]));
     }
 
+    // sync-13.
     #[test]
     fn unordered_or_huge_vectors_are_refused() {
         let entry = |r: u64| (ReplicaId(r), 1);

@@ -137,7 +137,7 @@ fn payload_bytes_max(kind: u8) -> Option<usize> {
     }
 }
 
-/// The kind and the length of the payload, within the bounds of that kind.
+/// The kind and the length of the payload, within the bounds of that kind (`sync-50`).
 pub(super) fn head_of(header: [u8; HEADER_BYTES]) -> Result<(u8, usize), FrameError> {
     let [kind, a, b, c, d] = header;
     let len = u32::from_le_bytes([a, b, c, d]) as usize;

@@ -281,6 +281,7 @@ mod tests {
         assert_eq!(take_all(bytes.chunks(7), false), Ok(want));
     }
 
+    // sync-50.
     #[test]
     fn rules_are_checked_before_bytes_are_gathered() {
         let check = |bytes: &[u8], want| {

@@ -150,6 +150,7 @@ impl Proof {
 mod tests {
     use super::*;
 
+    // sync-41.
     #[test]
     fn a_tag_fits_one_session_one_direction_one_share() {
         let channel = Channel {
@@ -188,6 +189,7 @@ mod tests {
         }
     }
 
+    // sync-43.
     #[test]
     fn proofs_have_one_encoding_each() {
         for proof in [Proof(None), Proof(Some([7; 64]))] {

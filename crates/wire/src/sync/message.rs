@@ -16,7 +16,7 @@ pub const ITEMS_MAX: usize = 4096;
 /// file is fetched whole.
 pub const CHUNKS_MAX: usize = 1 << 20;
 
-/// The first message each way.
+/// The first message each way (`sync-51`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Which copy of the share speaks.
@@ -60,7 +60,7 @@ pub enum Message {
     },
     /// Here are records that I hold, content and all.
     Records(Records),
-    /// I hold all that you sent up to here, durably.
+    /// I hold all that you sent up to here, durably (`sync-54`).
     Holding {
         /// Your sequence number.
         upto: u64,

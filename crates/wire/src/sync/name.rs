@@ -179,6 +179,7 @@ fn is_bidi_control(c: char) -> bool {
 mod tests {
     use super::*;
 
+    // sync-10.
     #[test]
     fn names_that_leave_their_directory_are_refused() {
         for bad in [

@@ -14,7 +14,7 @@ impl NodeId {
     /// The share's root directory; it has no record.
     pub const ROOT: Self = Self([0; 16]);
 
-    /// The id of what is created as `name` in `parent`. Two machines that create the same path
+    /// The id of what is created as `name` in `parent` (`sync-11`). Two machines that create the same path
     /// independently mean the same node, so equal files meet instead of colliding. `salt` is
     /// for a path whose first id lives elsewhere by now: the dot of the new creation.
     pub fn created(parent: Self, name: &Name, class: Class, salt: Option<Dot>) -> Self {
@@ -323,12 +323,12 @@ pub struct Body {
     pub value: Value,
 }
 
-/// A signature by the share's write key over one record (`sync-20`); two halves because serde
+/// A signature by the share's write key over one record (`sync-45`); two halves because serde
 /// derives arrays up to 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WriteSignature(pub [u8; 32], pub [u8; 32]);
 
-/// Everything the peers agree on about one node.
+/// Everything the peers agree on about one node (`sync-13`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// Which node.
@@ -344,7 +344,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether its parts fit each other: a real id, not its own parent, the class of its value,
+    /// Whether its parts fit each other (`sync-14`): a real id, not its own parent, the class of its value,
     /// and each clock with the dot that it claims.
     pub fn is_sound(&self) -> bool {
         self.id != NodeId::ROOT
@@ -394,6 +394,7 @@ mod tests {
         }
     }
 
+    // sync-14.
     #[test]
     fn deletions_of_deletions_end_before_the_stack_does() {
         let nested = vec![3; 8 << 20];

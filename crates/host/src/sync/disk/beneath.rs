@@ -1,4 +1,4 @@
-//! Opening things beneath the root of a share, and never anywhere else.
+//! Opening things beneath the root of a share, and never anywhere else (`sync-28`).
 //!
 //! Every path from a peer or from an event comes through here. The kernel resolves it with
 //! `openat2` under `RESOLVE_BENEATH | NO_SYMLINKS | NO_MAGICLINKS | NO_XDEV`; where that call is

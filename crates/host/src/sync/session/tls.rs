@@ -1,5 +1,5 @@
-//! TLS as sessions use it: version 1.3 alone, raw public keys at both ends, no certificate
-//! anywhere.
+//! TLS as sessions use it (`sync-40`): version 1.3 alone, raw public keys at both ends, no
+//! certificate anywhere.
 //!
 //! The provider is mixed: the key exchange comes from aws-lc-rs, which has the post-quantum hybrid,
 //! the ciphers from ring, whose AES-GCM was measured to be nearly twice as fast on the machines at

@@ -88,6 +88,7 @@ fn a_taken_name_is_not_touched() {
     assert!(scene.litter().is_empty());
 }
 
+// sync-26.
 #[test]
 fn a_file_is_replaced_only_if_it_is_what_was_seen() {
     let scene = Scene::new();
@@ -154,6 +155,7 @@ fn a_file_that_a_program_has_open_for_writing_is_left_alone() {
     drop(reader);
 }
 
+// sync-26.
 #[test]
 fn moves_and_removals_check_what_they_take() {
     let scene = Scene::new();
@@ -294,6 +296,7 @@ fn metadata_is_set_on_files_directories_and_links() {
     scene.act_and_check(act, "f");
 }
 
+// sync-27.
 #[test]
 fn wrong_bytes_are_refused() {
     let scene = Scene::new();

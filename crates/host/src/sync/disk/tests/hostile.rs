@@ -15,6 +15,7 @@ use super::super::publish::Publisher;
 use super::super::{stage, world::World};
 use super::*;
 
+// sync-28.
 #[test]
 fn a_link_in_the_place_of_a_directory_leads_nowhere() {
     let outside = tempfile::tempdir().expect("a directory");
@@ -91,6 +92,7 @@ fn flip(a: &Path, b: &Path, stop: &AtomicBool) {
     }
 }
 
+// sync-28.
 #[test]
 fn a_link_that_comes_and_goes_leads_nowhere() {
     let outside = tempfile::tempdir().expect("a directory");

@@ -57,6 +57,7 @@ fn the_process_to_be_killed() {
     }
 }
 
+// sync-27.
 #[test]
 fn a_kill_at_any_moment_leaves_whole_files_and_no_litter() {
     let temp = fast_dir();

@@ -230,6 +230,7 @@ fn the_last_of_many_quick_changes_is_seen() {
     scene.watch_until(whole);
 }
 
+// sync-25.
 #[test]
 fn a_root_that_vanishes_is_told_and_nothing_is_settled_until_it_is_back() {
     let scene = Scene::new();

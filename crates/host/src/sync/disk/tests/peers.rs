@@ -193,6 +193,7 @@ fn a_part_file_survives_a_restart_and_is_not_trusted() {
     assert!(second.litter().is_empty());
 }
 
+// sync-56.
 #[test]
 fn wrong_content_is_never_published() {
     let bytes = noise(1_500_000, b"x");
@@ -283,6 +284,7 @@ fn only_what_an_older_version_lacks_is_fetched() {
     assert!(fetched < 1 << 20, "{fetched} of {} bytes", new.len());
 }
 
+// sync-56.
 #[test]
 fn a_lying_outline_costs_a_second_transfer_and_nothing_else() {
     let old = noise(3 << 20, b"old");

@@ -1,0 +1,135 @@
+//! What an engine believes of its folder, and what it does not.
+
+use ahoy_logic::sync::{Act, Effect, Input, Notice, Rights, State};
+use ahoy_wire::sync::{Record, RelPath};
+
+use crate::one::{LINK, OTHER, One, file, nothing, notices, print, records, sent, steps};
+
+fn seen_nothing(one: &mut One, at: &str, asked: Option<u64>) -> Vec<Effect> {
+    let mut effects = one.give(Input::Seen {
+        sightings: vec![nothing(at)],
+        whole: Vec::new(),
+        asked,
+    });
+    effects.extend(one.give(Input::Settled { whole_tree: false }));
+    effects
+}
+
+fn asked(effects: &[Effect]) -> Option<u64> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Look { ask, .. } => Some(*ask),
+        Effect::Do(_)
+        | Effect::Keep(_)
+        | Effect::Say { .. }
+        | Effect::Send { .. }
+        | Effect::Accept { .. }
+        | Effect::Hang { .. }
+        | Effect::Read { .. }
+        | Effect::Tell(_) => None,
+    })
+}
+
+fn are_gone(records: &[&Record]) -> bool {
+    !records.is_empty() && records.iter().all(|record| record.body.value.is_gone())
+}
+
+// sync-25.
+#[test]
+fn a_deletion_needs_a_witness() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    one.write("a", 1);
+    let suspected = seen_nothing(&mut one, "a", None);
+    assert!(sent(&suspected, LINK).is_empty(), "nothing is said yet");
+    let ask = asked(&suspected).expect("it is looked for");
+    let confirmed = seen_nothing(&mut one, "a", Some(ask));
+    assert!(are_gone(&sent(&confirmed, LINK)), "{confirmed:?}");
+}
+
+// sync-25.
+#[test]
+fn what_turns_up_again_was_never_gone() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    one.write("a", 1);
+    let suspected = seen_nothing(&mut one, "a", None);
+    let ask = asked(&suspected).expect("it is looked for");
+    let mut effects = one.give(Input::Seen {
+        sightings: vec![crate::one::sighting("a", print(1))],
+        whole: Vec::new(),
+        asked: Some(ask),
+    });
+    effects.extend(one.give(Input::Settled { whole_tree: false }));
+    assert!(sent(&effects, LINK).is_empty());
+}
+
+// sync-25.
+#[test]
+fn nothing_is_believed_and_nothing_done_while_the_root_is_away() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    one.write("a", 1);
+    one.give(Input::RootLost);
+    assert_eq!(one.engine.progress().state, State::RootLost);
+    let looked = one.look(&[]);
+    assert!(sent(&looked, LINK).is_empty());
+    let heard = one.hear(LINK, records([file("b", 2, 1)], 1));
+    assert_eq!(steps(&heard).count(), 0);
+    one.give(Input::RootBack);
+    let back = one.look(&[("a", print(1))]);
+    assert_eq!(steps(&back).count(), 1, "what waited is done now");
+}
+
+// sync-25.
+#[test]
+fn an_emptied_folder_is_believed_only_when_the_user_says_so() {
+    let mut before = One::started(Rights::Writer);
+    for n in 1..=4 {
+        before.write(&format!("f{n}"), n);
+    }
+    let mut one = One::new(Rights::Writer, before.rows);
+    one.meet(LINK, OTHER);
+    let looked = one.look(&[]);
+    assert_eq!(one.engine.progress().state, State::Emptied);
+    assert!(matches!(
+        notices(&looked)[..],
+        [Notice::Emptied { nodes: 4 }]
+    ));
+    assert!(!are_gone(&sent(&looked, LINK)));
+    one.engine.accept_empty();
+    let accepted = one.give(Input::Tick);
+    assert_eq!(one.engine.progress().state, State::Running);
+    let last = asked(&accepted).expect("they are looked for once more") + 3;
+    let mut said = Vec::new();
+    for n in 1..=4 {
+        said.extend(seen_nothing(&mut one, &format!("f{n}"), Some(last)));
+    }
+    said.extend(one.give(Input::Room { link: LINK }));
+    let said = sent(&said, LINK);
+    assert_eq!(said.len(), 4);
+    assert!(are_gone(&said), "{said:?}");
+}
+
+// sync-26, sync-27.
+#[test]
+fn a_replacement_names_what_it_replaces() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    let made = one.hear(LINK, records([file("a", 1, 1)], 1));
+    let [step] = &steps(&made).collect::<Vec<_>>()[..] else {
+        panic!("{made:?}");
+    };
+    assert!(matches!(&step.act, Act::Write { over: None, .. }));
+    one.carry_out(&made, Some(print(1)));
+    let mut newer = file("a", 2, 2);
+    newer.place = file("a", 1, 1).place;
+    let replaced = one.hear(LINK, records([newer], 2));
+    let [step] = &steps(&replaced).collect::<Vec<_>>()[..] else {
+        panic!("{replaced:?}");
+    };
+    let Act::Write { at, over, .. } = &step.act else {
+        panic!("{step:?}");
+    };
+    assert_eq!(*at, RelPath::parse(b"a").expect("a path"));
+    assert_eq!(*over, Some(print(1)));
+}

@@ -1,0 +1,262 @@
+//! One engine, its peers played by the test, its folder made of sightings.
+
+use std::time::Duration;
+
+use ahoy_logic::moment::Moment;
+use ahoy_logic::sync::{
+    Effect, Engine, Found, Identity, Input, LinkId, Notice, Outcome, Print, Rights, Row, Sighting,
+};
+use ahoy_wire::sync::{
+    Body, Class, Clock, Dot, Hash, Hello, Item, Label, Message, Meta, Mtime, Name, NodeId, Place,
+    Record, Records, RelPath, ReplicaId, Value,
+};
+
+pub const ME: ReplicaId = ReplicaId(1);
+pub const OTHER: ReplicaId = ReplicaId(2);
+pub const LINK: LinkId = LinkId(7);
+
+pub struct One {
+    pub engine: Engine,
+    now: Moment,
+    /// What it wants kept, over its whole life.
+    pub rows: Vec<Row>,
+}
+
+impl One {
+    pub fn new(rights: Rights, rows: Vec<Row>) -> Self {
+        let who = Identity {
+            replica: ME,
+            label: Label::tidy("me"),
+            rights,
+        };
+        Self {
+            engine: Engine::new(who, rows.clone()),
+            now: Moment::ORIGIN,
+            rows,
+        }
+    }
+
+    /// After a first look at an empty folder.
+    pub fn started(rights: Rights) -> Self {
+        let mut one = Self::new(rights, Vec::new());
+        one.look(&[]);
+        one
+    }
+
+    /// Gives one input; what it wants done.
+    pub fn give(&mut self, input: Input) -> Vec<Effect> {
+        self.now = self.now + Duration::from_millis(1);
+        self.engine.take(self.now, input);
+        let effects = self.engine.flush(self.now);
+        for effect in &effects {
+            if let Effect::Keep(row) = effect {
+                self.rows.push(row.clone());
+            }
+        }
+        effects
+    }
+
+    /// A whole look at a folder with these files directly in it.
+    pub fn look(&mut self, files: &[(&str, Print)]) -> Vec<Effect> {
+        let sightings = files.iter().map(|(name, print)| sighting(name, *print));
+        let mut effects = self.give(Input::Seen {
+            sightings: sightings.collect(),
+            whole: vec![RelPath::root()],
+            asked: None,
+        });
+        effects.extend(self.give(Input::Settled { whole_tree: true }));
+        effects
+    }
+
+    /// The user writes a file, and it is seen and read.
+    pub fn write(&mut self, name: &str, content: u8) -> Vec<Effect> {
+        let print = print(content);
+        self.give(Input::Seen {
+            sightings: vec![sighting(name, print)],
+            whole: Vec::new(),
+            asked: None,
+        });
+        let mut effects = self.give(Input::Settled { whole_tree: false });
+        effects.extend(self.give(Input::Hashed {
+            path: path(name),
+            print,
+            hash: Hash([content; 32]),
+        }));
+        effects
+    }
+
+    /// A peer comes, says who it is and asks for everything.
+    pub fn meet(&mut self, link: LinkId, replica: ReplicaId) -> Vec<Effect> {
+        let mut effects = self.give(Input::Opened {
+            link,
+            rights: Rights::Writer,
+        });
+        effects.extend(self.hear(link, hello(replica, 0)));
+        effects.extend(self.hear(link, Message::Want { since: 0 }));
+        effects
+    }
+
+    pub fn hear(&mut self, link: LinkId, message: Message) -> Vec<Effect> {
+        self.give(Input::Heard { link, message })
+    }
+
+    /// Every step that is wanted is done.
+    pub fn carry_out(&mut self, effects: &[Effect], left: Option<Print>) -> Vec<Effect> {
+        let done = steps(effects).map(|step| Outcome {
+            job: step.job,
+            result: Ok(left),
+        });
+        let done: Vec<Outcome> = done.collect();
+        self.give(Input::Finished(done))
+    }
+}
+
+pub fn path(text: &str) -> RelPath {
+    RelPath::parse(text.as_bytes()).expect("a path")
+}
+
+pub fn name(text: &str) -> Name {
+    Name::new(text.as_bytes()).expect("a name")
+}
+
+/// The fingerprint of a file that holds this content, and of no other.
+pub fn print(content: u8) -> Print {
+    Print {
+        inode: u64::from(content),
+        birth: 1,
+        size: 100_000,
+        mtime: Mtime {
+            secs: 1_700_000_000,
+            nanos: u32::from(content),
+        },
+        ctime: i128::from(content),
+        mode: 0o644,
+        racy: false,
+    }
+}
+
+pub fn sighting(at: &str, print: Print) -> Sighting {
+    Sighting {
+        dir: RelPath::root(),
+        name: name(at),
+        found: Found::File(print),
+    }
+}
+
+pub fn nothing(at: &str) -> Sighting {
+    Sighting {
+        dir: RelPath::root(),
+        name: name(at),
+        found: Found::Nothing,
+    }
+}
+
+pub fn hello(replica: ReplicaId, sequence: u64) -> Message {
+    Message::Hello(Hello {
+        replica,
+        label: Label::tidy("other"),
+        sequence,
+    })
+}
+
+/// A file that the other machine made at the root, as its `count`-th change.
+pub fn file(at: &str, content: u8, count: u64) -> Record {
+    let dot = Dot {
+        count,
+        replica: OTHER,
+    };
+    let print = print(content);
+    let meta = Meta {
+        mode: print.mode,
+        mtime: print.mtime,
+    };
+    Record {
+        id: NodeId::created(NodeId::ROOT, &name(at), Class::Leaf, None),
+        class: Class::Leaf,
+        copy_of: None,
+        place: Place {
+            clock: Clock::of(dot),
+            dot,
+            parent: NodeId::ROOT,
+            name: name(at),
+        },
+        body: Body {
+            clock: Clock::of(dot),
+            dot,
+            author: Label::tidy("other"),
+            value: Value::File {
+                meta,
+                size: print.size,
+                hash: Hash([content; 32]),
+            },
+        },
+    }
+}
+
+pub fn records(records: impl IntoIterator<Item = Record>, upto: u64) -> Message {
+    let item = |record| Item {
+        record,
+        signature: None,
+        content: None,
+    };
+    Message::Records(Records {
+        upto,
+        items: records.into_iter().map(item).collect(),
+    })
+}
+
+pub fn steps(effects: &[Effect]) -> impl Iterator<Item = &ahoy_logic::sync::Step> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Do(step) => Some(&**step),
+        Effect::Keep(_)
+        | Effect::Say { .. }
+        | Effect::Send { .. }
+        | Effect::Accept { .. }
+        | Effect::Hang { .. }
+        | Effect::Look { .. }
+        | Effect::Read { .. }
+        | Effect::Tell(_) => None,
+    })
+}
+
+/// The records that are sent on a link.
+pub fn sent(effects: &[Effect], on: LinkId) -> Vec<&Record> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Send { link, items, .. } if *link == on => Some(items),
+            Effect::Send { .. }
+            | Effect::Do(_)
+            | Effect::Keep(_)
+            | Effect::Say { .. }
+            | Effect::Accept { .. }
+            | Effect::Hang { .. }
+            | Effect::Look { .. }
+            | Effect::Read { .. }
+            | Effect::Tell(_) => None,
+        })
+        .flatten()
+        .map(|item| &item.record)
+        .collect()
+}
+
+pub fn is_hung_up(effects: &[Effect]) -> bool {
+    effects.iter().any(|e| matches!(e, Effect::Hang { .. }))
+}
+
+pub fn notices(effects: &[Effect]) -> Vec<&Notice> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Tell(notice) => Some(notice),
+            Effect::Do(_)
+            | Effect::Keep(_)
+            | Effect::Say { .. }
+            | Effect::Send { .. }
+            | Effect::Accept { .. }
+            | Effect::Hang { .. }
+            | Effect::Look { .. }
+            | Effect::Read { .. } => None,
+        })
+        .collect()
+}
