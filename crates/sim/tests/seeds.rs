@@ -1,6 +1,6 @@
 //! Some hundred runs of the imagined world, and every seed that ever failed. After every event and
-//! at the end the world is held against sync-11, sync-12, sync-20, sync-22, sync-23, sync-25, sync-27,
-//! sync-53 and sync-54.
+//! at the end the world is held against sync-11, sync-12, sync-20, sync-22, sync-23, sync-25,
+//! sync-27, sync-53 and sync-54.
 
 #![expect(
     clippy::disallowed_methods,

@@ -1,9 +1,10 @@
 //! The ticket: one line that lets somebody into a share.
 //!
-//! `sync-31`: `ahoy1` and base32 (RFC 4648, lower case, no padding): a head, the payload, a checksum. The head
-//! carries the length with a checksum of its own, so that a ticket of which the end is missing is
-//! told apart from one with a wrong character. Upper case means the same (QR codes hold it in less
-//! room), and white space does not count, because mail programs break long lines.
+//! `sync-31`: `ahoy1` and base32 (RFC 4648, lower case, no padding): a head, the payload, a
+//! checksum. The head carries the length with a checksum of its own, so that a ticket of which the
+//! end is missing is told apart from one with a wrong character. Upper case means the same (QR
+//! codes hold it in less room), and white space does not count, because mail programs break long
+//! lines.
 //!
 //! ```text
 //! head      payload length u16 | blake3 of those two bytes, first 3

@@ -2,8 +2,9 @@
 //!
 //! A sighting that could be older than a change that ahoy itself made is not believed but asked
 //! for again, and nothing counts as deleted before a look that was asked for has confirmed it and
-//! the root has been found in its place: a delete needs a witness (`sync-25`). A moved directory is known by
-//! its inode and birth time, a moved file likewise if it disappears and turns up in one burst.
+//! the root has been found in its place: a delete needs a witness (`sync-25`). A moved directory is
+//! known by its inode and birth time, a moved file likewise if it disappears and turns up in one
+//! burst.
 
 use std::collections::{BTreeMap, BTreeSet};
 

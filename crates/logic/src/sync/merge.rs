@@ -1,8 +1,9 @@
 //! How two records of one node become one: the same on every machine, whatever came first.
 //!
-//! Place and body are merged apart, so that a rename here and an edit there both stay (`sync-20`). A
-//! merge is a join: order, repetition and detours do not matter. Where two contents exclude each other the
-//! loser is handed back, and becomes a node of its own beside the winner ([`conflict_copy`]).
+//! Place and body are merged apart, so that a rename here and an edit there both stay (`sync-20`).
+//! A merge is a join: order, repetition and detours do not matter. Where two contents exclude each
+//! other the loser is handed back, and becomes a node of its own beside the winner
+//! ([`conflict_copy`]).
 
 use ahoy_wire::sync::{Body, Class, Clock, Dot, NodeId, Place, Record, Value};
 
@@ -61,9 +62,9 @@ pub fn merge_place(ours: &Place, theirs: &Place) -> Place {
     }
 }
 
-/// Joins two bodies. An edit beats a deletion that did not know of it (`sync-22`); of two deletions the later
-/// knowledge counts; equal content with other metadata is no conflict. Of a directory, whose body
-/// is only metadata, the deletion wins: what lives in it keeps it alive.
+/// Joins two bodies. An edit beats a deletion that did not know of it (`sync-22`); of two deletions
+/// the later knowledge counts; equal content with other metadata is no conflict. Of a directory,
+/// whose body is only metadata, the deletion wins: what lives in it keeps it alive.
 pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
     let clock = ours.clock.join(&theirs.clock);
     let standing = standing((&ours.clock, ours.dot), (&theirs.clock, theirs.dot));
@@ -116,8 +117,8 @@ pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
 }
 
 /// The node that keeps `lost`, a content of the node at `place` that lost a conflict (`sync-21`).
-/// Every machine that meets the conflict makes the same record, so it never multiplies, and since its only
-/// version is the lost change itself, a copy that somebody has deleted stays deleted.
+/// Every machine that meets the conflict makes the same record, so it never multiplies, and since
+/// its only version is the lost change itself, a copy that somebody has deleted stays deleted.
 pub fn conflict_copy(original: NodeId, place: &Place, lost: &Body) -> Record {
     let clock = Clock::of(lost.dot);
     let name = names::conflict(&place.name, lost);

@@ -2,7 +2,8 @@
 //!
 //! `host` and `sim` each give the engine these inputs and carry out these effects. Within one
 //! turn, every [`Effect::Keep`] must be durable before any other effect of that turn is carried
-//! out (`sync-12`): a change that a peer has heard of may never be forgotten by the one who made it.
+//! out (`sync-12`): a change that a peer has heard of may never be forgotten by the one who made
+//! it.
 
 use std::sync::Arc;
 

@@ -20,9 +20,9 @@ fn it_begins_with_hello_and_asks_for_what_it_has_not_heard() {
     ));
     let heard = one.hear(LINK, hello(OTHER, 5));
     let wants = |effects: &[Effect], wanted: u64| {
-        effects.iter().any(
-            |e| matches!(e, Effect::Say { message: Message::Want { since }, .. } if *since == wanted),
-        )
+        let message = Message::Want { since: wanted };
+        let mut said = effects.iter();
+        said.any(|e| matches!(e, Effect::Say { message: said, .. } if *said == message))
     };
     assert!(wants(&heard, 0), "{heard:?}");
     one.hear(LINK, records([file("a", 1, 1)], 5));

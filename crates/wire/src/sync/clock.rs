@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// all edit the same file is refused rather than left to grow without bound.
 pub const REPLICAS_MAX: usize = 256;
 
-/// One copy of a share on one machine (`sync-12`); chosen at random when its index is made, never reused, so
-/// that a lost index cannot count the same change twice.
+/// One copy of a share on one machine (`sync-12`); chosen at random when its index is made, never
+/// reused, so that a lost index cannot count the same change twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ReplicaId(pub u64);
 

@@ -14,9 +14,9 @@ impl NodeId {
     /// The share's root directory; it has no record.
     pub const ROOT: Self = Self([0; 16]);
 
-    /// The id of what is created as `name` in `parent` (`sync-11`). Two machines that create the same path
-    /// independently mean the same node, so equal files meet instead of colliding. `salt` is
-    /// for a path whose first id lives elsewhere by now: the dot of the new creation.
+    /// The id of what is created as `name` in `parent` (`sync-11`). Two machines that create the
+    /// same path independently mean the same node, so equal files meet instead of colliding. `salt`
+    /// is for a path whose first id lives elsewhere by now: the dot of the new creation.
     pub fn created(parent: Self, name: &Name, class: Class, salt: Option<Dot>) -> Self {
         let mut hasher = blake3::Hasher::new_derive_key("ahoy sync 2026 node created");
         hasher
@@ -344,8 +344,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether its parts fit each other (`sync-14`): a real id, not its own parent, the class of its value,
-    /// and each clock with the dot that it claims.
+    /// Whether its parts fit each other (`sync-14`): a real id, not its own parent, the class of
+    /// its value, and each clock with the dot that it claims.
     pub fn is_sound(&self) -> bool {
         self.id != NodeId::ROOT
             && self.place.parent != self.id

@@ -1,8 +1,8 @@
 //! Bringing a file's content in from a peer, into a part file that survives interruptions.
 //!
-//! The bytes are hashed as they arrive (`sync-56`), and what has been written is handed to the device early,
-//! so that little is left to do when the last byte is there. If an older version of the file is
-//! here, only the chunks that it lacks are asked for.
+//! The bytes are hashed as they arrive (`sync-56`), and what has been written is handed to the
+//! device early, so that little is left to do when the last byte is there. If an older version of
+//! the file is here, only the chunks that it lacks are asked for.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

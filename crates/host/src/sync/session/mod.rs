@@ -304,7 +304,7 @@ pub fn dial(
 
 /// Takes a connection on which the first byte is that of a TLS handshake, until `end`. `served` are
 /// the shares that a session may be about; whoever means none of them meets `nobody`, a membership
-/// with random keys, and cannot tell the difference.
+/// with random keys, and cannot tell the difference (`sync-42`).
 ///
 /// # Errors
 /// Every [`SessionError`]; the connection is closed then, and nothing was said but TLS.
