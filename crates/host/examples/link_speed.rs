@@ -64,6 +64,7 @@ fn links(seed: u8, file: Option<(File, u64)>) -> (Arc<Links>, mpsc::Receiver<Lin
         membership: Arc::new(membership),
         port: Arc::new(Quiet(sender)),
         shelf: Arc::new(OneFile(file)),
+        listening_port: None,
         pace: Pace::default(),
     });
     (links, receiver)

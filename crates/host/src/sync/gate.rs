@@ -5,51 +5,40 @@
 //! addresses all feed the same list of whom to dial.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
+use ahoy_logic::sync::meet::Source;
 use ahoy_logic::tracker::{Event as TrackerEvent, Options as TrackerOptions};
 use ahoy_wire::bounded::Bounded;
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::sync::knock::Role;
-use ahoy_wire::sync::{Capability, Hash, Label, Secret};
+use ahoy_wire::sync::{Capability, Hash, Label};
 use ahoy_wire::ticket::{Ticket, TrackerAddress};
 use ahoy_wire::tracker::{HoldingSummary, HoldingVersion, PeerAddress};
-use rustix::event::{PollFd, PollFlags, poll};
 
-use super::dials::Dials;
 use super::disk::Root;
+use super::doors::{Doors, Listening, Other};
 use super::front::{Front, now_secs, own_addresses};
 use super::home::{KnownPeer, ShareRecord, TrackerChoice};
 use super::links::{Change, Links};
-use super::session::{self, HANDSHAKE_LIMIT, Lobby, Membership};
+use super::meet::Meeting;
 use super::status::Tracker;
 use crate::discovery::{Discovery, DiscoveryConfig, DiscoveryEvent, Interfaces, MDNS_PORT};
 use crate::tracker::{Announcer, AnnouncerConfig, Door, TrackerService};
 
-/// First byte of a TLS handshake (RFC 8446, 5.1).
-const TLS_FIRST: u8 = 0x16;
-
 /// First byte of a connection to a tracker.
 const TRACKER_FIRST: u8 = b'A';
-
-/// How often a listener looks whether it is to end.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// Everything through which peers come and are found.
 pub struct Gate {
     links: Arc<Links>,
     root: Arc<Root>,
-    dials: Arc<Dials>,
+    meeting: Arc<Meeting>,
     listening: Vec<SocketAddr>,
-    stop: Arc<AtomicBool>,
     tracker: Option<TrackerService>,
     announcers: Vec<(String, bool, Announcer)>,
     discovery: Option<Discovery>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    ports: Mutex<Vec<Listening>>,
 }
 
 impl Gate {
@@ -65,16 +54,8 @@ impl Gate {
             .iter()
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
-        let remembering = Arc::downgrade(front);
-        let on_reached = Box::new(move |peer, address| {
-            if let Some(front) = remembering.upgrade() {
-                remember(&front, peer, Some(address));
-            }
-        });
-        let (dials, dialing) = Dials::start(Arc::clone(&links), on_reached)?;
-        let again = Arc::downgrade(&dials);
         let noting = Arc::downgrade(front);
-        links.watch(move |change| on_change(change, &again, &noting));
+        let meeting = Meeting::start(Arc::clone(&links), move |change| note(change, &noting))?;
         let embedded = record.tracker == TrackerChoice::Embedded;
         let tracker = if embedded {
             Some(TrackerService::start(
@@ -85,29 +66,27 @@ impl Gate {
         } else {
             None
         };
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = vec![dialing];
+        let doors = Doors::new().map_err(std::io::Error::other)?;
+        doors.add(Arc::clone(&links));
         let door = tracker.as_ref().map(TrackerService::door);
-        for listener in listeners {
-            let porter = Porter::new(&links, door.clone(), Arc::clone(&stop))?;
-            let thread = std::thread::Builder::new()
-                .name("gate".into())
-                .spawn(move || porter.run(&listener))?;
-            threads.push(thread);
-        }
+        let other: Arc<Other> = Arc::new(move |first, stream| show_tracker(&door, first, stream));
+        let listen = |listener| Listening::start(listener, Arc::clone(&doors), Arc::clone(&other));
+        let ports = listeners
+            .into_iter()
+            .map(listen)
+            .collect::<Result<_, _>>()?;
         let mut gate = Self {
             links,
             root,
-            dials,
+            meeting: Arc::new(meeting),
             listening,
-            stop,
             tracker,
             announcers: Vec::new(),
             discovery: None,
-            threads: Mutex::new(threads),
+            ports: Mutex::new(ports),
         };
         for peer in &record.peers {
-            gate.dials.hint(peer.id, &peer.addresses);
+            learned(&gate.meeting, peer.id, &peer.addresses, Source::Remembered);
         }
         gate.announce(front, &record)?;
         if record.mdns {
@@ -144,13 +123,14 @@ impl Gate {
                 sequence_last: 0,
                 options: ahoy_logic::tracker::AnnouncerOptions::default(),
             };
-            let (dials, front) = (Arc::downgrade(&self.dials), Arc::downgrade(front));
+            let (meeting, front) = (Arc::downgrade(&self.meeting), Arc::downgrade(front));
             let name = address.clone();
             let mut was_down = false;
             let on_event = Box::new(move |event| match event {
                 TrackerEvent::PeerSeen(sighting) => {
-                    if let Some(dials) = dials.upgrade() {
-                        dials.hint(sighting.peer, &sighting.addresses);
+                    if let Some(meeting) = meeting.upgrade() {
+                        let (peer, addresses) = (sighting.peer, &sighting.addresses);
+                        learned(&meeting, peer, addresses, Source::Tracker);
                     }
                 }
                 TrackerEvent::Down { reason, .. } => {
@@ -185,11 +165,11 @@ impl Gate {
             interfaces: Interfaces::All,
             mdns_port: MDNS_PORT,
         };
-        let (dials, front) = (Arc::downgrade(&self.dials), Arc::downgrade(front));
+        let (meeting, front) = (Arc::downgrade(&self.meeting), Arc::downgrade(front));
         let on_event = Box::new(move |event| match event {
             DiscoveryEvent::Found { peer, addresses } => {
-                if let Some(dials) = dials.upgrade() {
-                    dials.hint(peer, &addresses);
+                if let Some(meeting) = meeting.upgrade() {
+                    learned(&meeting, peer, &addresses, Source::Local);
                 }
             }
             DiscoveryEvent::Lost { .. } => {}
@@ -265,44 +245,56 @@ impl Gate {
         }
     }
 
-    /// No more connections, announcements or tries.
+    /// No more connections or tries.
     pub fn close(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.dials.stop();
-        let threads = {
-            let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *threads)
+        self.meeting.stop();
+        let ports = {
+            let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *ports)
         };
-        for thread in threads {
-            if thread.join().is_err() {
-                tracing::error!("a thread of the gate panicked");
-            }
-        }
+        drop(ports);
     }
 }
 
-/// A session has begun or ended.
-fn on_change(change: Change, dials: &Weak<Dials>, front: &Weak<Front>) {
-    match change {
+/// A peer may be at these addresses, best first.
+fn learned(meeting: &Meeting, peer: PeerId, addresses: &[SocketAddr], source: Source) {
+    for address in addresses {
+        meeting.learned(Some(peer), *address, source);
+    }
+}
+
+/// Hands a connection that is not a peer's to the tracker, if there is one and it is for it.
+fn show_tracker(door: &Option<Door>, first: u8, stream: TcpStream) {
+    match door {
+        Some(door) if first == TRACKER_FIRST => {
+            if door.handle_connection(stream).is_err() {
+                tracing::debug!("the tracker is busy");
+            }
+        }
+        Some(_) | None => tracing::debug!("neither a peer nor somebody for the tracker"),
+    }
+}
+
+/// A session has begun: its peer is remembered, and where it can be reached.
+fn note(change: Change, front: &Weak<Front>) {
+    let (peer, address, worked) = match change {
         Change::Opened {
             peer,
             address,
-            role,
-        } => {
-            if let Some(front) = front.upgrade() {
-                remember(&front, peer, (role == Role::Dialer).then_some(address));
-            }
-        }
-        Change::Closed { peer } => {
-            if let Some(dials) = dials.upgrade() {
-                dials.lost(peer);
-            }
-        }
+            role: Role::Dialer,
+        } => (peer, Some(address), true),
+        Change::Opened { peer, .. } => (peer, None, false),
+        Change::Listens { peer, address } => (peer, Some(address), false),
+        Change::Closed { .. } => return,
+    };
+    if let Some(front) = front.upgrade() {
+        remember(&front, peer, address, worked);
     }
 }
 
 /// Keeps that a peer was there, so that it is found again without anybody's help.
-fn remember(front: &Front, peer: PeerId, address: Option<SocketAddr>) {
+/// `worked`: it could be reached there; otherwise somebody only says so.
+fn remember(front: &Front, peer: PeerId, address: Option<SocketAddr>, worked: bool) {
     let mut claim = front.claim();
     let known = claim
         .record
@@ -316,110 +308,19 @@ fn remember(front: &Front, peer: PeerId, address: Option<SocketAddr>) {
         addresses: Vec::new(),
         seen_at_secs: 0,
     });
-    if let Some(address) = address {
-        known.addresses.retain(|other| *other != address);
-        known.addresses.insert(0, address);
+    match (address, worked) {
+        (Some(address), true) => {
+            known.addresses.retain(|other| *other != address);
+            known.addresses.insert(0, address);
+        }
+        (Some(address), false) if !known.addresses.contains(&address) => {
+            known.addresses.push(address);
+        }
+        (Some(_) | None, _) => {}
     }
     known.seen_at_secs = now_secs();
     claim.record.remember(known);
     if let Err(error) = claim.save() {
         tracing::warn!(%error, "a peer is not remembered");
-    }
-}
-
-/// Who meets those that mean no share of ours: random keys, which nobody can know.
-fn nobody() -> Result<Membership, session::SessionError> {
-    let secret = Secret::new(super::keys::random_bytes()?);
-    Membership::new(
-        super::keys::PeerKey::random()?,
-        &Capability::ReadWrite(secret),
-    )
-}
-
-/// Stands at one listener.
-struct Porter {
-    links: Weak<Links>,
-    served: Vec<Arc<Membership>>,
-    nobody: Arc<Membership>,
-    door: Option<Door>,
-    lobby: Arc<Lobby>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Porter {
-    fn new(links: &Arc<Links>, door: Option<Door>, stop: Arc<AtomicBool>) -> std::io::Result<Self> {
-        Ok(Self {
-            links: Arc::downgrade(links),
-            served: vec![Arc::clone(links.membership())],
-            nobody: Arc::new(nobody().map_err(std::io::Error::other)?),
-            door,
-            lobby: Arc::default(),
-            stop,
-        })
-    }
-
-    fn run(&self, listener: &TcpListener) {
-        if let Err(error) = listener.set_nonblocking(true) {
-            tracing::error!(%error, "cannot listen");
-            return;
-        }
-        let look = rustix::event::Timespec {
-            tv_sec: 0,
-            tv_nsec: i64::try_from(LOOK.as_nanos()).unwrap_or(0),
-        };
-        while !self.stop.load(Ordering::Relaxed) {
-            let mut ready = [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
-            let _ = poll(&mut ready, Some(&look));
-            match listener.accept() {
-                Ok((stream, from)) => self.receive(stream, from),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(error) => {
-                    // No descriptors left, most likely: they come back.
-                    tracing::warn!(%error, "a connection could not be taken");
-                    std::thread::sleep(LOOK);
-                }
-            }
-        }
-    }
-
-    fn receive(&self, stream: TcpStream, from: SocketAddr) {
-        let Some(guest) = self.lobby.enter(from.ip()) else {
-            tracing::debug!(%from, "too many connections without proof");
-            return;
-        };
-        let (links, door) = (Weak::clone(&self.links), self.door.clone());
-        let (served, nobody) = (self.served.clone(), Arc::clone(&self.nobody));
-        let receiving = std::thread::Builder::new()
-            .name("guest".into())
-            .spawn(move || {
-                let _guest = guest;
-                let end = Instant::now() + HANDSHAKE_LIMIT;
-                let limits = stream
-                    .set_nonblocking(false)
-                    .and_then(|()| stream.set_read_timeout(Some(HANDSHAKE_LIMIT)));
-                let mut first = [0];
-                if limits.is_err() || !matches!(stream.peek(&mut first), Ok(1)) {
-                    return;
-                }
-                match (first[0], door) {
-                    (TLS_FIRST, _) => match session::accept(stream, &served, &nobody, end) {
-                        Ok((_, session)) => {
-                            if let Some(links) = links.upgrade() {
-                                links.open(session);
-                            }
-                        }
-                        Err(error) => tracing::debug!(%from, %error, "no session"),
-                    },
-                    (TRACKER_FIRST, Some(door)) => {
-                        if door.handle_connection(stream).is_err() {
-                            tracing::debug!(%from, "the tracker is busy");
-                        }
-                    }
-                    _ => tracing::debug!(%from, "neither a peer nor somebody for the tracker"),
-                }
-            });
-        if let Err(error) = receiving {
-            tracing::warn!(%error, "no thread for a connection");
-        }
     }
 }

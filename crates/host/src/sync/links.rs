@@ -32,6 +32,13 @@ pub enum Change {
         /// Whether this end dialed; only then is the address one to dial again.
         role: Role,
     },
+    /// A connected peer says that it takes connections here.
+    Listens {
+        /// Who.
+        peer: PeerId,
+        /// Where: the address it was seen at, and the port that it named.
+        address: SocketAddr,
+    },
     /// A peer is no longer connected.
     Closed {
         /// Who.
@@ -135,6 +142,13 @@ impl Links {
             peer,
             address,
             role,
+        });
+        let links = Weak::clone(&self.this);
+        link.on_listening(move |port| {
+            if let Some(links) = links.upgrade() {
+                let address = SocketAddr::new(address.ip(), port);
+                links.tell(Change::Listens { peer, address });
+            }
         });
         let links = Weak::clone(&self.this);
         link.run(move || {
@@ -245,6 +259,12 @@ impl Supply for Links {
 
     fn outline(&self, link: LinkId, wanted: Wanted) -> Result<Vec<Chunk>, SupplyTrouble> {
         self.link(link).ok_or(SupplyTrouble::Ended)?.outline(wanted)
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

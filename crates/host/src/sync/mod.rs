@@ -1,8 +1,8 @@
 //! Folder sync in the real world: what surrounds the engine on a user's machine.
 
 mod conductor;
-mod dials;
 pub mod disk;
+pub mod doors;
 pub mod exact;
 mod front;
 mod gate;
@@ -11,6 +11,7 @@ pub mod index;
 pub mod keys;
 pub mod link;
 pub mod links;
+pub mod meet;
 pub mod session;
 pub mod share;
 pub mod status;

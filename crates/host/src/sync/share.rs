@@ -165,6 +165,7 @@ impl Share {
             .filter_map(|listener| listener.local_addr().ok())
             .collect();
         claim.save()?;
+        let listening_port = claim.record.listen.first().map(SocketAddr::port);
         let membership = membership(&device, &claim)?;
         let engine = Shared::new(Engine::new(
             Identity {
@@ -186,6 +187,7 @@ impl Share {
             membership,
             port: Arc::new(mailbox.clone()),
             shelf: Arc::new(shelf),
+            listening_port,
             pace: Pace::default(),
         });
         let _ = front.links.set(Arc::clone(&links));

@@ -171,9 +171,7 @@ fn a_cut_ends_every_wait() {
     let mut got = 0;
     let mut sink = |_: u64, piece: &[u8]| {
         got += piece.len();
-        if got > 8 << 20
-            && let Some(link) = cut.take()
-        {
+        if let Some(link) = cut.take_if(|_| got > 8 << 20) {
             link.hang("cut");
         }
         Ok(())

@@ -66,19 +66,20 @@ fn outgoing(side: &Side, n: u8, content: &[u8]) -> Outgoing {
 
 fn heard(side: &Side) -> Message {
     loop {
-        match side.next() {
-            Input::Heard { message, .. } => return message,
-            Input::Room { .. } => {}
-            other => panic!("{other:?}"),
+        let input = side.next();
+        if let Input::Heard { message, .. } = input {
+            return message;
         }
+        assert!(matches!(input, Input::Room { .. }), "{input:?}");
     }
 }
 
 fn heard_records(side: &Side) -> Records {
-    match heard(side) {
-        Message::Records(records) => records,
-        other => panic!("{other:?}"),
-    }
+    let message = heard(side);
+    let Message::Records(records) = message else {
+        panic!("{message:?}")
+    };
+    records
 }
 
 #[test]

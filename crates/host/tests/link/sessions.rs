@@ -278,7 +278,6 @@ fn what_was_said_once_is_of_no_use_again() {
 
 // sync-46.
 #[test]
-#[ignore = "written for limits that are not in the code yet"]
 fn two_who_dial_each_other_keep_the_same_one_session() {
     let (a, b) = (member(1, &writers()), member(2, &writers()));
     for a_first in [true, false] {
@@ -327,7 +326,6 @@ fn two_who_dial_each_other_keep_the_same_one_session() {
 }
 
 #[test]
-#[ignore = "written for limits that are not in the code yet"]
 fn a_place_is_kept_for_one_dialed_session() {
     let a = Side::new(member(1, &writers()), Pace::default());
     let peer = member(2, &writers()).me().id();

@@ -122,12 +122,18 @@ pub struct Side {
 
 impl Side {
     pub fn new(membership: Arc<Membership>, pace: Pace) -> Self {
+        Self::listening(membership, pace, None)
+    }
+
+    /// One that tells its peers where it takes connections.
+    pub fn listening(membership: Arc<Membership>, pace: Pace, listening_port: Option<u16>) -> Self {
         let (sender, inputs) = channel();
         let files = Arc::new(Files::default());
         let links = Links::new(Surroundings {
             membership,
             port: Arc::new(Ear(sender)),
             shelf: Arc::clone(&files) as Arc<dyn Shelf>,
+            listening_port,
             pace,
         });
         Self {

@@ -11,6 +11,7 @@ mod disk;
 mod engine;
 mod gossip;
 mod local;
+pub mod meet;
 pub mod merge;
 mod names;
 mod plan;

@@ -77,6 +77,11 @@ pub enum Frame {
         /// At least 1.
         batches: u32,
     },
+    /// I take connections on this port; said once, if at all (`sync-47`).
+    Listening {
+        /// Not 0.
+        port: u16,
+    },
     /// Are you there?
     Ping,
     /// I am.
@@ -122,6 +127,7 @@ const CANCEL: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 const CREDIT: u8 = 11;
+const LISTENING: u8 = 12;
 
 /// Longest payload of a frame that holds records: all the inline content that one batch carries.
 pub const MESSAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -131,7 +137,7 @@ fn payload_bytes_max(kind: u8) -> Option<usize> {
         MESSAGE => Some(MESSAGE_BYTES_MAX),
         DATA => Some(DATA_HEAD_BYTES + DATA_BYTES_MAX),
         CHUNKS => Some(FRAME_BYTES_MAX),
-        GET | DONE | REFUSED | OUTLINE | CANCEL | CREDIT => Some(128),
+        GET | DONE | REFUSED | OUTLINE | CANCEL | CREDIT | LISTENING => Some(128),
         PING | PONG => Some(0),
         _ => None,
     }
@@ -222,6 +228,13 @@ impl Frame {
                 }
                 Self::Credit { batches }
             }
+            LISTENING => {
+                let port = exactly(payload)?;
+                if port == 0 {
+                    return None;
+                }
+                Self::Listening { port }
+            }
             PING => Self::Ping,
             PONG => Self::Pong,
             _ => return None,
@@ -257,6 +270,7 @@ impl Frame {
             Self::Chunks { request, chunks } => put(out, CHUNKS, &(request, chunks)),
             Self::Cancel { request } => put(out, CANCEL, request),
             Self::Credit { batches } => put(out, CREDIT, batches),
+            Self::Listening { port } => put(out, LISTENING, port),
             Self::Ping => put_header(out, PING, 0),
             Self::Pong => put_header(out, PONG, 0),
         }

@@ -232,6 +232,7 @@ mod tests {
                 reason: Refusal::NotHere,
             },
             Frame::Credit { batches: 1 },
+            Frame::Listening { port: 7447 },
             Frame::Data {
                 request: 8,
                 offset: 0,
@@ -302,7 +303,7 @@ mod tests {
         #[test]
         fn takes_what_decode_takes(
             mut bytes in proptest::collection::vec(any::<u8>(), 0..80),
-            kind in 0u8..13,
+            kind in 0u8..14,
             size in 1usize..20,
         ) {
             // A likely kind and a short length, so that payloads are reached.

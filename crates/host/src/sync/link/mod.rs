@@ -102,6 +102,8 @@ pub struct Surroundings {
     pub port: Arc<dyn Port>,
     /// The folder's content.
     pub shelf: Arc<dyn Shelf>,
+    /// The port on which this machine takes connections; the peers are told.
+    pub listening_port: Option<u16>,
     /// The waits.
     pub pace: Pace,
 }
@@ -130,6 +132,9 @@ pub struct Link {
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
     end: OnceLock<String>,
+    /// Told of the port on which the peer takes connections.
+    listens: OnceLock<Box<dyn Fn(u16) + Send + Sync>>,
+    listening: OnceLock<u16>,
 }
 
 /// What can be shown of a link.
@@ -185,7 +190,21 @@ impl Link {
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),
             end: OnceLock::new(),
+            listens: OnceLock::new(),
+            listening: OnceLock::new(),
         })
+    }
+
+    /// Has `listens` told where the peer takes connections, if it says so.
+    pub(super) fn on_listening(&self, listens: impl Fn(u16) + Send + Sync + 'static) {
+        let _ = self.listens.set(Box::new(listens));
+    }
+
+    /// The peer says where it takes connections; only the first word counts (`sync-47`).
+    fn heard_listening(&self, port: u16) {
+        if let (Ok(()), Some(listens)) = (self.listening.set(port), self.listens.get()) {
+            listens(port);
+        }
     }
 
     /// Tells the engine, and starts the threads. When the link is over, `after` is called, and then
@@ -199,6 +218,9 @@ impl Link {
         for _ in 0..ROOMS {
             self.around.port.input(Input::Room { link });
         }
+        if let Some(port) = self.around.listening_port {
+            self.outbox.urgent(&Frame::Listening { port });
+        }
         if let Err(error) = self.prepare_socket() {
             self.hang(&format!("cannot set up the socket: {error}"));
         }
@@ -209,8 +231,10 @@ impl Link {
         let pace = &self.around.pace;
         let socket = SockRef::from(&self.socket);
         socket.set_tcp_nodelay(true)?;
-        let keepalive = TcpKeepalive::new().with_time(pace.ping_after);
-        socket.set_tcp_keepalive(&keepalive.with_interval(pace.ping_after))?;
+        // The system counts whole seconds.
+        let probe = pace.ping_after.max(Duration::from_secs(1));
+        let keepalive = TcpKeepalive::new().with_time(probe).with_interval(probe);
+        socket.set_tcp_keepalive(&keepalive)?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(pace.stalled_after))?;
         socket.set_read_timeout(Some(pace.doubt))?;

@@ -32,6 +32,8 @@ enum Ending {
     Closed,
     #[error("the peer has fallen silent")]
     Silent,
+    #[error("the peer takes nothing any more")]
+    Stalled,
     #[error("receiving failed: {0}")]
     Io(#[from] io::Error),
     #[error("encryption broke: {0}")]
@@ -138,6 +140,7 @@ fn read(link: &Arc<Link>) -> Result<Never, Ending> {
                 0
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Err(Ending::Stalled),
             Err(error) => return Err(error.into()),
         };
         rest = &wire[..received];
@@ -250,6 +253,7 @@ fn take(link: &Arc<Link>, frame: Frame, intake: &mut Intake) -> Result<(), Endin
         }
         Frame::Cancel { request } => link.outbox.with_desk(|desk| desk.cancel(request)),
         Frame::Credit { batches } => link.outbox.credit(batches),
+        Frame::Listening { port } => link.heard_listening(port),
         Frame::Ping => link.outbox.pong(),
         Frame::Pong => {}
     }

@@ -40,7 +40,11 @@ pub fn run(link: &Arc<Link>) {
     let mut batch = None;
     while let Some(work) = link.outbox.work(batch.is_some()) {
         if let Err(error) = turn(&mut pipe, &mut content, &mut batch, work) {
-            link.hang(&if error.kind() == io::ErrorKind::WouldBlock {
+            let stalled = matches!(
+                error.kind(),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+            );
+            link.hang(&if stalled {
                 "the peer takes nothing any more".to_owned()
             } else {
                 format!("sending failed: {error}")
@@ -136,7 +140,8 @@ fn read_piece(
 ) -> usize {
     let content = &mut content[..piece.len];
     if let Err(error) = piece.file.read_exact_at(content, piece.offset) {
-        let reason = if error.kind() == io::ErrorKind::UnexpectedEof {
+        let short = error.kind() == io::ErrorKind::UnexpectedEof;
+        let reason = if short {
             Refusal::NotHere
         } else {
             Refusal::Unreadable

@@ -57,7 +57,7 @@ pub enum SessionError {
     Myself,
     /// There is a session with this peer already.
     #[error("already connected to this peer")]
-    Connected,
+    Connected(PeerId),
     /// No random bytes.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -287,7 +287,7 @@ pub fn dial(
     let proof = proof.try_into().expect("the answer ends with a proof");
     let rights = membership.rights_by(proof, Role::Acceptor, &channel)?;
     if !wanted(peer) {
-        return Err(SessionError::Connected);
+        return Err(SessionError::Connected(peer));
     }
     stream.write_all(&membership.proof(Role::Dialer, &channel).encode())?;
     stream.flush()?;
