@@ -99,22 +99,27 @@ impl Attempt {
 
     /// Writes into the transcript what we sent.
     pub fn sent(&self, bytes: &[u8]) {
-        self.note(format!("> {}", shown(bytes)));
+        self.note_with(|| format!("> {}", shown(bytes)));
     }
 
     /// Writes into the transcript what came.
     pub fn received(&self, bytes: &[u8]) {
-        self.note(format!("< {}", shown(bytes)));
+        self.note_with(|| format!("< {}", shown(bytes)));
     }
 
     /// Writes a line of one's own into the transcript.
     pub fn note(&self, line: String) {
+        self.note_with(|| line);
+    }
+
+    /// Whoever is flooded does not spend its time on entries that nobody will see.
+    fn note_with(&self, line: impl FnOnce() -> String) {
         let mut transcript = self
             .transcript
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         if transcript.entries.len() < TRANSCRIPT_ENTRIES_MAX {
-            transcript.entries.push(line);
+            transcript.entries.push(line());
         } else {
             transcript.left_out += 1;
         }

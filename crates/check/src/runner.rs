@@ -15,6 +15,9 @@ use crate::case::{Case, Column, Failure, Outcome, Requirement};
 /// A thread that has not ended this long after its case's time is given up.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The end of the verdict on a case that was given up: its script ignored all deadlines.
+pub const LEFT_BEHIND: &str = ", and was left behind";
+
 /// What came out of one case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -89,7 +92,7 @@ fn run_case(case: Case, limits: Limits) -> CaseResult {
     let verdict = match told.recv_timeout(time_max) {
         Ok(Ok(outcome)) => judge(outcome),
         Ok(Err(_panic)) => Verdict::Error("the case itself crashed; this is our fault".to_owned()),
-        Err(_) => Verdict::Failed("the case did not end in its time".to_owned()),
+        Err(_) => Verdict::Failed(format!("the case did not end in its time{LEFT_BEHIND}")),
     };
     CaseResult {
         requirement,

@@ -125,7 +125,7 @@ impl<'a> Client<'a> {
             let digits = line.split(';').next().unwrap_or_default().trim();
             let len = usize::from_str_radix(digits, 16)
                 .map_err(|_| Failure::broken(format!("{line:?} is no chunk size")))?;
-            if body.len() + len > BODY_BYTES_MAX {
+            if len > BODY_BYTES_MAX - body.len() {
                 return Err(Failure::skipped(
                     "the body is too large for this examination",
                 ));

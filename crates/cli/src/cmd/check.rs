@@ -103,7 +103,7 @@ struct EchoArgs {
     #[arg(long)]
     udp: bool,
     /// The silence after which the server closes a connection, in milliseconds; examined if given.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     idle_ms: Option<u64>,
 }
 
@@ -119,10 +119,10 @@ struct WebArgs {
     #[arg(long, value_name = "PATH", value_parser = parse_path)]
     folder: Option<String>,
     /// The time that it gives a request to arrive, in milliseconds; examined if given.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     request_ms: Option<u64>,
     /// The time without a request after which it closes, in milliseconds; examined if given.
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     idle_ms: Option<u64>,
 }
 
