@@ -14,7 +14,7 @@ use ahoy_check::web::{Target, column};
 use server::{Fault, IDLE_LIMIT, REQUEST_LIMIT, serve};
 
 const LIMITS: Limits = Limits {
-    reply_max: Duration::from_millis(2000),
+    reply_max: Duration::from_millis(5000),
     quiet: Duration::from_millis(150),
     case_max: Duration::from_secs(30),
 };
@@ -68,23 +68,30 @@ fn each_wrong_server_fails_by_its_number() {
         (Fault::NeverIdle, "web-61"),
         (Fault::OneAtATime, "web-63"),
     ];
-    let examinations: Vec<_> = faults
-        .into_iter()
-        .map(|(fault, id)| (fault, id, thread::spawn(move || examine(fault))))
-        .collect();
     let mut wrong = Vec::new();
-    for (fault, id, examination) in examinations {
-        let results = examination.join().expect("an examination never crashes");
-        let failed: BTreeSet<&str> = results
+    // A few at a time: a busy machine must not look like a slow server.
+    for some in faults.chunks(12) {
+        let examinations: Vec<_> = some
             .iter()
-            .filter(|result| matches!(result.verdict, Verdict::Failed(_)))
-            .map(|result| result.requirement.id)
+            .map(|&(fault, id)| (fault, id, thread::spawn(move || examine(fault))))
             .collect();
-        if !failed.contains(id) || (failed.len() > 1 && !is_broad(fault)) {
-            wrong.push(format!("{fault:?} must fail by {id}, not by {failed:?}"));
+        for (fault, id, examination) in examinations {
+            let results = examination.join().expect("an examination never crashes");
+            let failed = failed(&results);
+            if !failed.contains(id) || (failed.len() > 1 && !is_broad(fault)) {
+                wrong.push(format!("{fault:?} must fail by {id}, not by {failed:?}"));
+            }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn failed(results: &[CaseResult]) -> BTreeSet<&'static str> {
+    results
+        .iter()
+        .filter(|result| matches!(result.verdict, Verdict::Failed(_)))
+        .map(|result| result.requirement.id)
+        .collect()
 }
 
 /// Faults that break several requirements at once.

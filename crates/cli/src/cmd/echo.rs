@@ -103,7 +103,9 @@ fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
     let sockets = bind(args)?;
     let verbose = args.verbose;
     let service = async {
+        // Whoever reads that we listen may send a signal at once.
         let stop = stop::requested()?;
+        announce(&sockets)?;
         echo::serve(options, sockets, move |note| print(&note, verbose), stop).await
     };
     runtime::block_on(service)
@@ -135,13 +137,17 @@ fn bind(args: &ServerArgs) -> anyhow::Result<Sockets> {
         .context(Hint(
             "choose another port, or 0 for any free one".to_owned(),
         ))?;
+    Ok(sockets)
+}
+
+fn announce(sockets: &Sockets) -> io::Result<()> {
     for listener in &sockets.listeners {
         say(&format!("Listening on {} (TCP)", listener.local_addr()?));
     }
     for datagrams in &sockets.datagrams {
         say(&format!("Listening on {} (UDP)", datagrams.local_addr()?));
     }
-    Ok(sockets)
+    Ok(())
 }
 
 /// The line of the courses' example server for each connection, and more on request.

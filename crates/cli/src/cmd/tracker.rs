@@ -65,7 +65,6 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     web::raise_descriptor_limit();
     let address = listener.local_addr()?;
     let console = Console::start(args.json)?;
-    console.print(listening(address));
     let (lines, verbose) = (console.lines(), args.verbose);
     let on_note = Box::new(move |note: Note| {
         if verbose || is_notable(&note) {
@@ -77,7 +76,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         ..Sockets::default()
     };
     let service = async {
+        // Whoever reads that we listen may send a signal at once.
         let stop = stop::requested()?;
+        console.print(listening(address));
         tracker::serve(options, sockets, on_note, stop).await
     };
     runtime::block_on(service)

@@ -182,6 +182,30 @@ fn a_pickle_that_would_execute_is_refused_by_name_and_the_server_goes_on() {
     assert_eq!(lines, [ALICE]);
 }
 
+/// enroll-11, as it looks from outside the process.
+#[test]
+fn bombs_do_not_grow_the_server() {
+    const GROWTH_KIB_MAX: u64 = 1024;
+    let server = Server::ahoy(&[]);
+    let addr = format!("127.0.0.1:{}", server.port);
+    let examine = |case| {
+        let mut check = ahoy(&["check", "enroll", &addr, "--case", case]);
+        let report = run(&mut check);
+        assert!(report.contains(": accepted; "), "{report}");
+    };
+    // What every server needs for a first registration is there before it is measured.
+    examine("enroll-6");
+    let before = server.memory_peak_kib();
+    for _ in 0..3 {
+        examine("enroll-11/bombs");
+    }
+    let after = server.memory_peak_kib();
+    assert!(
+        after - before <= GROWTH_KIB_MAX,
+        "{before} KiB before, {after} KiB after"
+    );
+}
+
 #[test]
 fn a_silent_client_is_dropped_in_its_time_and_lets_the_next_one_in() {
     let server = Server::ahoy(&["--clients", "1", "--idle-ms", "400"]);

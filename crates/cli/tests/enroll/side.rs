@@ -83,6 +83,15 @@ impl Server {
         self.lines.recv_timeout(LONG).expect("another line")
     }
 
+    /// The most memory that it ever had, in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).expect("it runs");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let digits = peak.and_then(|peak| peak.trim().strip_suffix(" kB"));
+        digits.expect("a peak in kB").parse().expect("digits")
+    }
+
     /// Ends it as the system would, and gives back what it wrote on standard error and on standard
     /// output since the last line that was asked for.
     pub fn end(mut self) -> (String, Vec<String>) {

@@ -159,14 +159,15 @@ fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
     let log = Log::new(args.verbose, args.json);
     let config = config(args, log.wants_notes());
     let (sockets, addr) = bind(args)?;
-    log.listening(
-        addr,
-        !sockets.datagrams.is_empty(),
-        !sockets.listeners.is_empty(),
-    );
     let mut on_note = log;
     let service = async {
+        // Whoever reads that we listen may send a signal at once.
         let stop = stop::requested()?;
+        log.listening(
+            addr,
+            !sockets.datagrams.is_empty(),
+            !sockets.listeners.is_empty(),
+        );
         hello::serve(config, sockets, move |note| on_note.note(&note), stop).await
     };
     let ending = runtime::block_on(service)
