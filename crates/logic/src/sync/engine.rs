@@ -19,6 +19,10 @@ use super::tree::{Census, Node, Tree};
 use super::{Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced};
 use crate::moment::Moment;
 
+/// Highest count of another machine's change that this one goes on from. No honest machine comes
+/// near it.
+const COUNT_MAX: u64 = 1 << 62;
+
 /// One share on one machine.
 #[derive(Debug)]
 pub struct Engine {
@@ -125,7 +129,7 @@ impl Engine {
             } => {
                 let id = record.id;
                 self.sequence = self.sequence.max(sequence);
-                self.learn_own_dots(&record);
+                self.learn_dots(&record);
                 if sequence > 0 {
                     self.log.insert(sequence, id);
                 }
@@ -221,6 +225,8 @@ impl Engine {
             self.state = State::Running;
             // What was missing then is looked for once more.
             self.ask_for_suspects();
+            // Nothing that was seen meanwhile has been believed.
+            self.look(Look::Below(RelPath::root()));
         }
     }
 
@@ -323,7 +329,7 @@ impl Engine {
 
     /// The next change of this machine.
     pub(super) fn dot(&mut self) -> Dot {
-        self.dots += 1;
+        self.dots = self.dots.saturating_add(1);
         self.stale_counters = true;
         Dot {
             count: self.dots,
@@ -358,7 +364,7 @@ impl Engine {
     /// Merges a record into the tree, from a peer or from this machine. True if it was news.
     pub(super) fn absorb(&mut self, theirs: Record, signature: Option<WriteSignature>) -> bool {
         let id = theirs.id;
-        self.learn_own_dots(&theirs);
+        self.learn_dots(&theirs);
         let Some(node) = self.tree.node(id) else {
             self.tree.set_record(theirs, signature);
             self.keep(id);
@@ -408,15 +414,20 @@ impl Engine {
         }
     }
 
-    /// A change of this machine that it does not remember (an index put back from a backup):
-    /// its number must not be given again.
-    fn learn_own_dots(&mut self, record: &Record) {
+    /// Changes are counted so that whatever is made by somebody who has seen a change has a higher
+    /// number than that: a later dot never loses to an earlier one, in whatever order they meet.
+    /// And a change of this machine that it does not remember (an index put back from a backup)
+    /// must not have its number given again.
+    fn learn_dots(&mut self, record: &Record) {
         let me = self.who.replica;
-        let seen = record.place.clock.seen(me).max(record.body.clock.seen(me));
-        if seen > self.dots {
-            self.dots = seen;
+        let clocks = [&record.place.clock, &record.body.clock];
+        let own = clocks.map(|clock| clock.seen(me)).into_iter().max();
+        if own.is_some_and(|own| own > self.dots) {
             self.stale_counters = true;
         }
+        let highest = clocks.map(Clock::highest).into_iter().max();
+        let highest = highest.filter(|count| *count <= COUNT_MAX).max(own);
+        self.dots = self.dots.max(highest.unwrap_or(0));
     }
 
     /// The disk is as the record wants it: from now on this machine holds this version, and tells

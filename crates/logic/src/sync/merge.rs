@@ -5,7 +5,7 @@
 //! other the loser is handed back, and becomes a node of its own beside the winner
 //! ([`conflict_copy`]).
 
-use ahoy_wire::sync::{Body, Class, Clock, Dot, NodeId, Place, Record, Value};
+use ahoy_wire::sync::{Body, Class, Clock, Dot, NodeId, Place, Record, Relation, Value};
 
 use super::names;
 
@@ -21,6 +21,8 @@ pub struct Merged {
 /// How two versions of one thing stand to each other. What counts is whether the maker of one had
 /// seen the *change* that made the other, not all that its clock has gathered by merging since:
 /// who deletes what he sees has deleted it, whatever else was merged into its clock meanwhile.
+/// Only where each has seen the other's change, so that one of them gave way in some earlier
+/// merge, does the one count that knows all that the other knows and more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     /// Ours replaces theirs.
@@ -37,7 +39,12 @@ fn standing(ours: (&Clock, Dot), theirs: (&Clock, Dot)) -> Standing {
     match (ours.0.has(theirs.1), theirs.0.has(ours.1)) {
         (true, false) => Standing::Ours,
         (false, true) => Standing::Theirs,
-        (true, true) => Standing::Level,
+        (true, true) if ours.1 == theirs.1 => Standing::Level,
+        (true, true) => match ours.0.relation(theirs.0) {
+            Relation::After => Standing::Ours,
+            Relation::Before => Standing::Theirs,
+            Relation::Equal | Relation::Concurrent => Standing::Level,
+        },
         (false, false) => Standing::Concurrent,
     }
 }
@@ -253,6 +260,101 @@ mod tests {
             })
     }
 
+    #[test]
+    fn three_versions_come_to_the_same_in_every_order() {
+        // 3 changed what 2 had made; 1 knew of neither.
+        let second = body(&[(2, 3)], 2, 1);
+        let third = body(&[(2, 3), (3, 4)], 3, 2);
+        let first = body(&[(1, 9)], 1, 3);
+        let join = |x: &Body, y: &Body| merge_body(x, y).body;
+        let want = join(&first, &third);
+        assert_eq!(join(&join(&second, &first), &third), want);
+        assert_eq!(join(&join(&second, &third), &first), want);
+        // The second has won over the first where nobody had heard of the third.
+        let early = join(&second, &first);
+        assert_eq!(join(&early, &want), want);
+        assert_eq!(join(&want, &early), want);
+    }
+
+    /// What happened on three machines: an edit, a deletion, or hearing of another one's version.
+    #[derive(Debug, Clone)]
+    enum Deed {
+        Edit(usize),
+        Delete(usize),
+        Hear(usize, usize),
+    }
+
+    fn any_deed() -> impl Strategy<Value = Deed> {
+        prop_oneof![
+            (0..3usize).prop_map(Deed::Edit),
+            (0..3usize).prop_map(Deed::Delete),
+            (0..3usize, 0..3usize).prop_map(|(to, from)| Deed::Hear(to, from)),
+            (0..3usize, 0..3usize).prop_map(|(to, from)| Deed::Hear(to, from)),
+        ]
+    }
+
+    /// Three machines that all begin with one version; as in life, a change has a higher number
+    /// than all that its maker has seen.
+    struct Three {
+        bodies: Vec<Body>,
+        made: Vec<Dot>,
+        replaced: Vec<Dot>,
+        kept_beside: Vec<Dot>,
+    }
+
+    impl Three {
+        fn new() -> Self {
+            let first = body(&[(1, 1)], 1, 1);
+            Self {
+                made: vec![first.dot],
+                bodies: vec![first; 3],
+                replaced: Vec::new(),
+                kept_beside: Vec::new(),
+            }
+        }
+
+        fn change(&mut self, at: usize, deletes: bool) {
+            let old = self.bodies[at].clone();
+            if deletes && old.value.is_gone() {
+                return;
+            }
+            let dot = Dot {
+                count: old.clock.highest() + 1,
+                replica: ReplicaId(at as u64 + 1),
+            };
+            let entries: Vec<(u64, u64)> = (1..=3)
+                .map(|replica| (replica, old.clock.seen(ReplicaId(replica))))
+                .map(|(replica, seen)| {
+                    (
+                        replica,
+                        if replica == dot.replica.0 {
+                            dot.count
+                        } else {
+                            seen
+                        },
+                    )
+                })
+                .filter(|(_, count)| *count > 0)
+                .collect();
+            let content = if deletes {
+                0
+            } else {
+                (dot.count * 4 + dot.replica.0) as u8
+            };
+            self.bodies[at] = body(&entries, dot.replica.0, content);
+            self.replaced.push(old.dot);
+            if !deletes {
+                self.made.push(dot);
+            }
+        }
+
+        fn hear(&mut self, to: usize, from: usize) {
+            let merged = merge_body(&self.bodies[to], &self.bodies[from]);
+            self.kept_beside.extend(merged.lost.map(|lost| lost.dot));
+            self.bodies[to] = merged.body;
+        }
+    }
+
     proptest! {
         #[test]
         fn merging_is_a_join(a in any_body(), b in any_body(), c in any_body()) {
@@ -261,6 +363,35 @@ mod tests {
             prop_assert_eq!(join(&a, &b), join(&b, &a));
             let (left, right) = (join(&join(&a, &b), &c), join(&a, &join(&b, &c)));
             prop_assert_eq!(left.clock, right.clock);
+        }
+
+        #[test]
+        fn machines_that_have_heard_each_other_agree_and_nothing_is_lost(
+            deeds in proptest::collection::vec(any_deed(), 0..24),
+            rounds in Just([(0, 1), (1, 2), (2, 0), (0, 1), (1, 2), (2, 0), (0, 1)]).prop_shuffle(),
+        ) {
+            let mut three = Three::new();
+            for deed in deeds {
+                match deed {
+                    Deed::Edit(at) => three.change(at, false),
+                    Deed::Delete(at) => three.change(at, true),
+                    Deed::Hear(to, from) => three.hear(to, from),
+                }
+            }
+            for _ in 0..3 {
+                for (to, from) in rounds {
+                    three.hear(to, from);
+                    three.hear(from, to);
+                }
+            }
+            prop_assert_eq!(&three.bodies[0], &three.bodies[1]);
+            prop_assert_eq!(&three.bodies[0], &three.bodies[2]);
+            for dot in &three.made {
+                let accounted = three.bodies[0].dot == *dot
+                    || three.replaced.contains(dot)
+                    || three.kept_beside.contains(dot);
+                prop_assert!(accounted, "{:?} is lost", dot);
+            }
         }
     }
 }

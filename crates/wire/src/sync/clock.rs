@@ -71,6 +71,11 @@ impl Clock {
             .map_or(0, |i| self.0[i].1)
     }
 
+    /// The highest count of all; 0 if nothing has been seen.
+    pub fn highest(&self) -> u64 {
+        self.0.iter().map(|entry| entry.1).max().unwrap_or(0)
+    }
+
     /// Adds one change.
     pub fn add(&mut self, dot: Dot) {
         match self.0.binary_search_by_key(&dot.replica, |e| e.0) {
