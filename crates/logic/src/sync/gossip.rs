@@ -46,6 +46,8 @@ struct Link {
     echoes: BTreeSet<NodeId>,
     /// Directories that it was sent before their turn, so that what is in them finds them.
     early: BTreeMap<NodeId, u64>,
+    /// Records that it is to hear of although they are not held here; see [`Engine::plead`].
+    pleas: BTreeSet<NodeId>,
     /// What it has confirmed to hold.
     holds: u64,
     /// What of it we have told it that we hold.
@@ -127,6 +129,7 @@ impl Engine {
             room: ROOM_AT_START,
             echoes: BTreeSet::new(),
             early: BTreeMap::new(),
+            pleas: BTreeSet::new(),
             holds: 0,
             confirmed: 0,
             owed: 0,
@@ -232,6 +235,16 @@ impl Engine {
         }
     }
 
+    /// A content that lost a conflict is nowhere to be had, and only its author can say that it is
+    /// gone. The author may never have met that conflict (it went on from its version before), so
+    /// everybody is told of the copy that waits for its content: whoever does not have it either
+    /// tells others.
+    pub(super) fn plead(&mut self, id: NodeId) {
+        for link in self.gossip.links.values_mut() {
+            link.pleas.insert(id);
+        }
+    }
+
     /// Sends what can be sent, asks for more where there is room, confirms what is held.
     pub(super) fn tell_peers(&mut self) {
         let links: Vec<LinkId> = self.gossip.links.keys().copied().collect();
@@ -271,9 +284,11 @@ impl Engine {
         let (Some(cursor), true) = (link.cursor, link.room > 0) else {
             return false;
         };
-        let (mut items, mut bytes, mut upto) = (Vec::new(), 0, cursor);
+        let (mut bytes, mut upto) = (0, cursor);
         let mut known = Vec::new();
         let mut early = link.early.clone();
+        let pleas = link.pleas.iter().take(BATCH_RECORDS_MAX);
+        let mut items: Vec<Outgoing> = pleas.filter_map(|id| self.outgoing(*id, false)).collect();
         for (&sequence, &node_id) in self.log().range(cursor + 1..) {
             if items.len() >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES {
                 break;
@@ -313,9 +328,10 @@ impl Engine {
             link.echoes.remove(&node);
         }
         link.early = early;
-        if upto == cursor {
+        if upto == cursor && items.is_empty() {
             return false;
         }
+        link.pleas = link.pleas.iter().skip(BATCH_RECORDS_MAX).copied().collect();
         link.cursor = Some(upto);
         link.room -= 1;
         self.out.push(Effect::Send {

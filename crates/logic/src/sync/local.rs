@@ -26,6 +26,8 @@ const TOUCHED_NAMES_MAX: usize = 400_000;
 #[derive(Debug, Default)]
 pub struct Local {
     missing: BTreeMap<NodeId, Missing>,
+    /// The highest number of a look that has been answered.
+    answered: u64,
     missing_inodes: BTreeMap<(u64, Time), NodeId>,
     /// Files that are being read, by path.
     reading: BTreeMap<RelPath, Print>,
@@ -75,7 +77,8 @@ impl Local {
         first.is_some_and(|first| asked.is_none_or(|asked| asked < *first))
     }
 
-    fn found(&mut self, id: NodeId, print: Option<&Print>) {
+    /// A node is where it should be after all, or something else is.
+    pub fn found(&mut self, id: NodeId, print: Option<&Print>) {
         self.missing.remove(&id);
         if let Some(print) = print {
             self.missing_inodes.remove(&(print.inode, print.birth));
@@ -89,6 +92,7 @@ impl Engine {
         if matches!(self.state, State::RootLost | State::Emptied) {
             return;
         }
+        self.local.answered = self.local.answered.max(asked.unwrap_or(0));
         // What is missing comes first, so that what turns up elsewhere finds its old self.
         let (gone, there): (Vec<_>, Vec<_>) = sightings
             .into_iter()
@@ -296,20 +300,25 @@ impl Engine {
                 if let Some(other) = at {
                     self.vacate(other, asked);
                 }
-                self.moved(twin, dir, name, value, print);
+                self.moved(twin, dir, name.clone(), value, print);
             }
-            (_, Some(id)) => self.changed(id, value, print),
+            (_, Some(id)) => {
+                self.changed(id, value, print);
+                return;
+            }
             (_, None) => {
                 if let Some(other) = at {
                     self.vacate(other, asked);
                 }
                 self.created(dir, name.clone(), value, print);
-                if asked.is_some()
-                    && let Some(path) = path.join(&name)
-                {
-                    self.look(Look::Below(path));
-                }
             }
+        }
+        // An answer about one name says nothing of what is below it, and what an earlier look
+        // found there has not been believed.
+        if asked.is_some()
+            && let Some(path) = path.join(&name)
+        {
+            self.look(Look::Below(path));
         }
     }
 
@@ -323,10 +332,11 @@ impl Engine {
         asked: Option<u64>,
     ) {
         let Some(path) = path.join(&name) else { return };
-        if let Some(id) = at
-            && self.is_dir_on_disk(id)
-        {
-            self.vacate(id, asked);
+        match at {
+            Some(id) if self.is_dir_on_disk(id) => self.vacate(id, asked),
+            // Something is there, whatever it turns out to hold.
+            Some(id) => self.local.found(id, None),
+            None => {}
         }
         let old_self = self
             .local
@@ -656,7 +666,12 @@ impl Engine {
             .local
             .missing
             .iter()
-            .filter(|(_, state)| **state == Missing::Suspected)
+            .filter(|(id, state)| match state {
+                Missing::Suspected => true,
+                // The answer was about a place where it no longer is.
+                Missing::Asked(ask) => *ask <= self.local.answered && !self.work.is_busy(**id),
+                Missing::Confirmed => false,
+            })
             .map(|(id, _)| *id)
             .collect();
         for id in suspects {
@@ -738,6 +753,8 @@ impl Engine {
         let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
             return;
         };
+        let racy = print.racy || super::plan::is_doubtful(&synced, &print);
+        let print = Print { racy, ..print };
         let parked = super::plan::parked(id, synced);
         self.tree.set_synced(id, Some(Synced { print, ..parked }));
         self.keep(id);

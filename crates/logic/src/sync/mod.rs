@@ -16,6 +16,8 @@ pub mod merge;
 mod names;
 mod plan;
 mod port;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 mod work;
 

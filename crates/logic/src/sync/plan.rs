@@ -151,7 +151,7 @@ impl Engine {
             return self.wait(id, other);
         }
         let Some(at) = self.tree.path(id) else {
-            return self.pause(id, PAUSE_MAX);
+            return self.wait_for_unparking(id);
         };
         if let Some(busy) = self.work.busy_below(id) {
             return self.wait(id, busy);
@@ -252,16 +252,23 @@ impl Engine {
     /// a rename that nobody recognised.
     fn heirloom(&self, id: NodeId) -> Option<(NodeId, Synced, RelPath)> {
         let (hash, _) = self.tree.goal_value(id)?.content()?;
-        let is_free = |other: &NodeId| {
-            self.tree.goal(*other) == Goal::Absent
-                && !self.work.is_local_bad(id, *other)
-                && !self.work.is_busy(*other)
-                && !self.local.is_missing(*other)
-                && self.tree.path(*other).is_some()
+        let free = |other: NodeId| {
+            let is_free = self.tree.goal(other) == Goal::Absent
+                && !self.work.is_busy(other)
+                && !self.local.is_missing(other);
+            let (path, _) = is_free.then(|| self.donor(id, other))??;
+            let synced = self.tree.node(other)?.synced.clone()?;
+            Some((other, synced, path))
         };
-        let other = self.tree.holders(hash).find(is_free)?;
-        let synced = self.tree.node(other)?.synced.clone()?;
-        Some((other, synced, self.tree.path(other)?))
+        self.tree.holders(hash).find_map(free)
+    }
+
+    /// Where `id` can take a content that `other` holds, unless that has failed before.
+    fn donor(&self, id: NodeId, other: NodeId) -> Option<(RelPath, Print)> {
+        let path = self.tree.path(other)?;
+        let print = self.tree.node(other)?.synced.as_ref()?.print;
+        let is_bad = self.work.is_bad_donor(id, &path, &print);
+        (!is_bad && other != id).then_some((path, print))
     }
 
     /// Takes that file over. Only the step that moves it makes it this node's: if it is not there
@@ -332,7 +339,7 @@ impl Engine {
             return self.order(id, act, vec![(parent, name)], After::Become(Box::new(next)));
         }
         let Some(from) = self.tree.path(id) else {
-            return self.pause(id, CHANGED_PAUSE);
+            return self.wait_for_unparking(id);
         };
         let act = Act::Move {
             from,
@@ -354,7 +361,7 @@ impl Engine {
         }
         let body_clock = node.record.body.clock.clone();
         let Some(at) = self.tree.path(id) else {
-            return self.pause(id, CHANGED_PAUSE);
+            return self.wait_for_unparking(id);
         };
         let moving = self.tree.above(id).find(|dir| self.work.is_moving(*dir));
         if let Some(moving) = moving {
@@ -416,18 +423,13 @@ impl Engine {
         if size == 0 {
             return Ok(Source::Here(Arc::from(&b""[..])));
         }
-        let is_good = |other: &NodeId| *other != id && !self.work.is_local_bad(id, *other);
-        let local = self.tree.holders(hash).find(is_good);
-        if let Some(other) = local {
+        let donor = |other: NodeId| Some((other, self.donor(id, other)?));
+        let donor = self.tree.holders(hash).find_map(donor);
+        if let Some((other, (from, expect))) = donor {
             if self.work.is_busy(other) {
                 return Err(self.wait(id, other));
             }
-            let path = self.tree.path(other);
-            let print = self.tree.node(other).and_then(|n| n.synced.as_ref());
-            if let (Some(from), Some(expect)) = (path, print.map(|synced| synced.print)) {
-                self.work.copying(id, other);
-                return Ok(Source::Local { from, expect });
-            }
+            return Ok(Source::Local { from, expect });
         }
         if let Some(bytes) = self.work.take_content(id, hash) {
             return Ok(Source::Here(bytes));
@@ -446,9 +448,12 @@ impl Engine {
                 if !links.is_empty() {
                     // Everybody has said no, perhaps because the file was being moved just then.
                     let asked = self.work.ask_again(id);
-                    if asked >= AUTHOR_REFUSALS && self.is_orphan(id, &links) {
+                    if asked >= AUTHOR_REFUSALS && self.is_orphan(id, hash, &links) {
                         self.give_up(id);
                         return Err(Verdict::Again);
+                    }
+                    if asked == AUTHOR_REFUSALS && self.has_lost_conflict(id) {
+                        self.plead(id);
                     }
                     return Err(self.pause(id, REFUSAL_PAUSE));
                 }
@@ -470,20 +475,32 @@ impl Engine {
         Verdict::Pending
     }
 
-    /// A content that nobody may have any more although a record asks for it, and its author is
-    /// here (and has been asked). There are two ways to that: it lost a conflict and was replaced
-    /// by its author before anyone fetched it; or its author deleted it while somebody else, who
-    /// had an older version, moved the file.
-    fn is_orphan(&self, id: NodeId, links: &[LinkId]) -> bool {
+    /// A content that nobody may have any more although a record asks for it. There are two ways
+    /// to that: it lost a conflict and its author's user replaced it before anyone fetched it; or
+    /// its author deleted it while somebody else, who had an older version, moved the file.
+    ///
+    /// Of the first only the author may say that it is gone: a refusal can mean that the file was
+    /// not where its machine believed it to be. Of the second a user has seen the content and
+    /// deleted it, so that it is enough that the author is here (and has been asked).
+    fn is_orphan(&self, id: NodeId, hash: Hash, links: &[LinkId]) -> bool {
         let Some(node) = self.tree.node(id) else {
             return false;
         };
+        if self.tree.holders(hash).next().is_some() {
+            return false;
+        }
         let body = &node.record.body;
         let author = body.dot.replica;
         let is_here = |link: &LinkId| self.gossip.replica(*link) == Some(author);
-        let lost_conflict = node.record.copy_of.is_some() && node.synced.is_none();
-        (lost_conflict || body.value.is_gone())
-            && (author == self.who.replica || links.iter().any(is_here))
+        let is_mine = author == self.who.replica;
+        (self.has_lost_conflict(id) && is_mine)
+            || (body.value.is_gone() && (is_mine || links.iter().any(is_here)))
+    }
+
+    /// It is there to keep a content that lost a conflict, and is not here yet.
+    fn has_lost_conflict(&self, id: NodeId) -> bool {
+        let node = self.tree.node(id);
+        node.is_some_and(|node| node.record.copy_of.is_some() && node.synced.is_none())
     }
 
     /// A reader's own bytes move out of the way of a node, or of one that is to come.
@@ -504,10 +521,13 @@ impl Engine {
                 let goal = self.tree.goal(*id);
                 let elsewhere = matches!(&goal, Goal::At(parent, name)
                     if (*parent, name) != (synced.parent, &synced.name));
+                // What is in it could not be reached any more.
+                let is_inside = |other: &NodeId| self.tree.above(*other).any(|dir| dir == *id);
+                let elsewhere = elsewhere && !circle.iter().any(is_inside);
                 (elsewhere && synced.parent != PARKED && !self.work.is_busy(*id)).then_some(*id)
             };
             let Some(victim) = circle.iter().find_map(can_park) else {
-                return self.break_exchange(id, &circle);
+                return self.break_inheritance(id, on, &circle);
             };
             if victim != id {
                 self.work.wait(id, on);
@@ -516,6 +536,62 @@ impl Engine {
         }
         self.work.wait(id, on);
         Verdict::Pending
+    }
+
+    /// It is in a directory that is parked, and has no path before that is somewhere again.
+    fn wait_for_unparking(&mut self, id: NodeId) -> Verdict {
+        let top = self.tree.above(id).last();
+        match top.filter(|top| self.is_parked(*top)) {
+            Some(top) if self.work.circle(id, top).is_none() => self.wait(id, top),
+            // It waits for us in turn: it has to stand somewhere meanwhile.
+            Some(top) => {
+                self.work.wait(id, top);
+                self.unpark_anywhere(top)
+            }
+            None => self.pause(id, CHANGED_PAUSE),
+        }
+    }
+
+    fn is_parked(&self, id: NodeId) -> bool {
+        let synced = self.tree.node(id).and_then(|node| node.synced.as_ref());
+        synced.is_some_and(|synced| synced.parent == PARKED)
+    }
+
+    fn unpark_anywhere(&mut self, id: NodeId) -> Verdict {
+        match self.tree.node(id).and_then(|node| node.synced.clone()) {
+            Some(synced) if !self.work.is_busy(id) => {
+                self.plan_move(id, synced, NodeId::ROOT, super::work::orphan_name(id))
+            }
+            Some(_) | None => Verdict::Pending,
+        }
+    }
+
+    /// A circle in which nobody moves, but somebody is to take over a file that is in the way of
+    /// its own directory: it takes it over in the parking place.
+    fn break_inheritance(&mut self, id: NodeId, on: NodeId, circle: &[NodeId]) -> Verdict {
+        let is_new = |heir: &&NodeId| {
+            let node = self.tree.node(**heir);
+            node.is_some_and(|node| node.synced.is_none()) && !self.work.is_busy(**heir)
+        };
+        let find = |heir: &NodeId| Some((*heir, self.heirloom(*heir)?));
+        let Some((heir, (other, held, at))) = circle.iter().filter(is_new).find_map(find) else {
+            return self.break_exchange(id, circle);
+        };
+        let Some(record) = self.tree.node(heir).map(|node| &node.record) else {
+            return Verdict::Done;
+        };
+        let keys = vec![(held.parent, held.name.clone())];
+        let expect = held.print;
+        let taken = Synced {
+            body_clock: record.body.clock.clone(),
+            place_clock: record.place.clock.clone(),
+            ..parked(heir, held)
+        };
+        if heir != id {
+            self.work.wait(id, on);
+        }
+        let after = After::Inherit(other, Box::new(taken));
+        self.order(heir, Act::Park { at, expect }, keys, after)
     }
 
     /// A circle in which nobody moves: each is about to lose a content that another still needs,
@@ -637,10 +713,15 @@ impl Engine {
         self.work.forget_pauses(id);
         match (&job.after, print) {
             (After::Become(synced), Some(print)) => {
+                let racy = print.racy || (job.moves && is_doubtful(synced, &print));
                 let synced = Synced {
-                    print,
+                    print: Print { racy, ..print },
                     ..(**synced).clone()
                 };
+                if racy && !print.racy {
+                    self.look_again(job);
+                }
+                self.local.found(id, Some(&print));
                 self.tree.set_synced(id, Some(synced));
                 if job.visible
                     && let Some(path) = self.tree.path(id)
@@ -656,6 +737,7 @@ impl Engine {
                     print,
                     ..(**synced).clone()
                 };
+                self.local.found(id, Some(&print));
                 self.tree.set_synced(*other, None);
                 self.tree.set_synced(id, Some(synced));
                 self.keep(*other);
@@ -681,6 +763,9 @@ impl Engine {
                 self.look(Look::At(path, name.clone()));
             }
         }
+        if let Some((dir, name)) = job.donor.as_ref().and_then(|(path, _)| path.split()) {
+            self.look(Look::At(dir, name));
+        }
         if job.removes_dir
             && let Some(path) = self.tree.path(job.node)
         {
@@ -702,7 +787,7 @@ impl Engine {
         };
         match trouble {
             Trouble::Changed => {
-                self.work.local_is_bad(job);
+                self.work.donor_is_bad(job);
                 self.look_again(job);
                 self.pause(id, CHANGED_PAUSE);
                 if self.work.pauses(id) == 8 {
@@ -717,7 +802,7 @@ impl Engine {
             }
             Trouble::NoSource => self.work.refused(id, job.fetched),
             Trouble::Corrupt => {
-                self.work.local_is_bad(job);
+                self.work.donor_is_bad(job);
                 self.work.refused(id, job.fetched);
                 tell(
                     self,
@@ -734,6 +819,17 @@ impl Engine {
             }
         }
     }
+}
+
+/// What was moved is not what was believed to be there: a directory is moved whatever its mode,
+/// and a parked file can have been changed by whoever still had it open.
+pub(super) fn is_doubtful(before: &Synced, after: &Print) -> bool {
+    let print = &before.print;
+    let same = match before.value {
+        Value::Dir(_) => print.mode == after.mode,
+        Value::File { .. } | Value::Link { .. } | Value::Gone { .. } => print.same_but_ctime(after),
+    };
+    *print != super::work::NO_PRINT && (print.racy || !same)
 }
 
 /// A node in the parking place.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahoy_wire::sync::{Hash, Mtime, Name, NodeId};
+use ahoy_wire::sync::{Hash, Mtime, Name, NodeId, RelPath};
 
 use super::{Act, JobId, LinkId, Print, Source, Synced};
 use crate::moment::Moment;
@@ -64,14 +64,14 @@ pub struct Job {
     pub after: After,
     /// From which peer it fetches.
     pub fetched: Option<LinkId>,
-    /// It copies from another file of this disk.
-    copies: bool,
+    /// The file of this disk that it copies or takes over, as it was last seen.
+    pub donor: Option<(RelPath, Print)>,
     /// Users see it happen.
     pub visible: bool,
     /// It removes a node; if that is a directory that is not empty, what is in it is to be seen.
     pub removes_dir: bool,
     /// It changes the paths of all that is below the node.
-    moves: bool,
+    pub moves: bool,
     above: BTreeSet<NodeId>,
 }
 
@@ -100,8 +100,7 @@ pub struct Work {
     inbox_bytes: u64,
     offers: BTreeMap<NodeId, BTreeSet<LinkId>>,
     refusals: BTreeMap<NodeId, BTreeSet<LinkId>>,
-    copied_from: BTreeMap<NodeId, NodeId>,
-    bad_locals: BTreeMap<NodeId, BTreeSet<NodeId>>,
+    bad_donors: BTreeMap<NodeId, BTreeMap<RelPath, Print>>,
     refused_rounds: BTreeMap<NodeId, u32>,
 }
 
@@ -309,8 +308,7 @@ impl Work {
         self.pauses.remove(&id);
         self.offers.remove(&id);
         self.refusals.remove(&id);
-        self.bad_locals.remove(&id);
-        self.copied_from.remove(&id);
+        self.bad_donors.remove(&id);
         self.refused_rounds.remove(&id);
         self.drop_content(id);
     }
@@ -346,7 +344,7 @@ impl Work {
             node,
             sightings: Vec::new(),
             fetched,
-            copies: matches!(source, Some(Source::Local { .. })) || after.other().is_some(),
+            donor: donor(act, &after),
             visible: matches!(
                 act,
                 Act::Write { .. } | Act::MakeLink { .. } | Act::MakeDir { .. } | Act::Remove { .. }
@@ -488,26 +486,18 @@ impl Work {
         Some(content)
     }
 
-    /// The content of `id` is being copied from another file of this disk.
-    pub fn copying(&mut self, id: NodeId, from: NodeId) {
-        self.copied_from.insert(id, from);
-    }
-
-    /// A copy from another file of this disk went wrong: take it from elsewhere.
-    pub fn local_is_bad(&mut self, job: &Job) {
-        let from = job
-            .after
-            .other()
-            .or(self.copied_from.get(&job.node).copied());
-        if let (true, Some(from)) = (job.copies, from) {
-            self.bad_locals.entry(job.node).or_default().insert(from);
+    /// A copy from another file of this disk went wrong: take it from elsewhere, unless that file
+    /// turns out to be somewhere else, or another one by now.
+    pub fn donor_is_bad(&mut self, job: &Job) {
+        if let Some((path, print)) = job.donor.clone() {
+            let bad = self.bad_donors.entry(job.node).or_default();
+            bad.insert(path, print);
         }
     }
 
-    pub fn is_local_bad(&self, id: NodeId, from: NodeId) -> bool {
-        self.bad_locals
-            .get(&id)
-            .is_some_and(|bad| bad.contains(&from))
+    pub fn is_bad_donor(&self, id: NodeId, path: &RelPath, print: &Print) -> bool {
+        let bad = self.bad_donors.get(&id).and_then(|bad| bad.get(path));
+        bad == Some(print)
     }
 
     // Sources.
@@ -575,6 +565,34 @@ impl Work {
         for links in self.offers.values_mut().chain(self.refusals.values_mut()) {
             links.remove(&link);
         }
+    }
+}
+
+/// The file of this disk that a step copies or takes over for another node.
+fn donor(act: &Act, after: &After) -> Option<(RelPath, Print)> {
+    match (act, after) {
+        (Act::Write { source, .. }, _) => match source {
+            Source::Local { from, expect } => Some((from.clone(), *expect)),
+            Source::Here(_) | Source::Peer { .. } => None,
+        },
+        (
+            Act::Move { from, expect, .. }
+            | Act::SetMeta {
+                at: from, expect, ..
+            }
+            | Act::Park { at: from, expect },
+            After::Inherit(..),
+        ) => Some((from.clone(), *expect)),
+        (
+            Act::MakeDir { .. }
+            | Act::MakeLink { .. }
+            | Act::SetMeta { .. }
+            | Act::Move { .. }
+            | Act::Remove { .. }
+            | Act::Park { .. }
+            | Act::Unpark { .. },
+            _,
+        ) => None,
     }
 }
 
