@@ -893,6 +893,7 @@ impl World {
             (88..94, Some(old)) => {
                 let mode = 0o600 + self.dice.below(0o100) as u16;
                 self.machines[machine].disk.chmod(&old, mode);
+                self.note(|| format!("m{machine}: user sets {old:?} to {mode:o}"));
                 self.watch(machine, &old);
             }
             (94..97, _) => {
