@@ -15,16 +15,15 @@
 //! A circle of waiting nodes (two files that change names) is broken by parking one of them.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ahoy_wire::sync::{Class, Hash, Name, NodeId, RelPath, Value};
+use ahoy_wire::sync::{Class, Name, NodeId, RelPath, Value};
 
 use super::engine::Engine;
 use super::merge::value_of;
 use super::tree::{Goal, PARKED};
 use super::work::After;
-use super::{Act, LinkId, Look, Notice, Print, Source, Step, Synced};
+use super::{Act, Look, Notice, Print, Step, Synced};
 
 pub(super) use super::work::Work;
 
@@ -32,19 +31,13 @@ pub(super) use super::work::Work;
 const STEPS_MAX: usize = 4096;
 
 /// After a surprise on the disk a node is left alone for this long, doubling with each.
-const CHANGED_PAUSE: Duration = Duration::from_millis(100);
-
-/// How often the author of a lost content is asked for it before it counts as gone.
-const AUTHOR_REFUSALS: u32 = 4;
-
-/// How long peers that have all refused a content are left alone with it, at least.
-const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const CHANGED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// What a look at one node came to.
-enum Verdict {
+pub(super) enum Verdict {
     /// It is as it should be.
     Done,
     /// A step is out, or it waits for something.
@@ -248,29 +241,6 @@ impl Engine {
         self.order(id, act, keys, After::Become(Box::new(synced)))
     }
 
-    /// A file that is about to be removed and has just the content that this node lacks: it was
-    /// a rename that nobody recognised.
-    fn heirloom(&self, id: NodeId) -> Option<(NodeId, Synced, RelPath)> {
-        let (hash, _) = self.tree.goal_value(id)?.content()?;
-        let free = |other: NodeId| {
-            let is_free = self.tree.goal(other) == Goal::Absent
-                && !self.work.is_busy(other)
-                && !self.local.is_missing(other);
-            let (path, _) = is_free.then(|| self.donor(id, other))??;
-            let synced = self.tree.node(other)?.synced.clone()?;
-            Some((other, synced, path))
-        };
-        self.tree.holders(hash).find_map(free)
-    }
-
-    /// Where `id` can take a content that `other` holds, unless that has failed before.
-    fn donor(&self, id: NodeId, other: NodeId) -> Option<(RelPath, Print)> {
-        let path = self.tree.path(other)?;
-        let print = self.tree.node(other)?.synced.as_ref()?.print;
-        let is_bad = self.work.is_bad_donor(id, &path, &print);
-        (!is_bad && other != id).then_some((path, print))
-    }
-
     /// Takes that file over. Only the step that moves it makes it this node's: if it is not there
     /// after all, nothing has been said about this node.
     fn plan_inheritance(
@@ -319,7 +289,13 @@ impl Engine {
         self.order(id, act, keys, After::Inherit(other, Box::new(next)))
     }
 
-    fn plan_move(&mut self, id: NodeId, synced: Synced, parent: NodeId, name: Name) -> Verdict {
+    pub(super) fn plan_move(
+        &mut self,
+        id: NodeId,
+        synced: Synced,
+        parent: NodeId,
+        name: Name,
+    ) -> Verdict {
         let to = match self.clear_way(id, parent, &name) {
             Ok(to) => to,
             Err(verdict) => return verdict,
@@ -411,59 +387,13 @@ impl Engine {
         self.order(id, act, keys, After::Become(Box::new(next)))
     }
 
-    /// Somebody still has to copy the content that `id` is about to lose.
-    fn needs_content_of(&self, id: NodeId, synced: &Synced) -> Option<NodeId> {
-        let (hash, _) = synced.value.content()?;
-        // Another file with this content is no excuse: what is known of it may be out of date.
-        self.work.cravers(hash).find(|other| *other != id)
-    }
-
-    /// Where to get a content: what came along, what is on this disk, what a peer has.
-    fn source(&mut self, id: NodeId, hash: Hash, size: u64) -> Result<Source, Verdict> {
-        if size == 0 {
-            return Ok(Source::Here(Arc::from(&b""[..])));
-        }
-        let donor = |other: NodeId| Some((other, self.donor(id, other)?));
-        let donor = self.tree.holders(hash).find_map(donor);
-        if let Some((other, (from, expect))) = donor {
-            if self.work.is_busy(other) {
-                return Err(self.wait(id, other));
-            }
-            return Ok(Source::Local { from, expect });
-        }
-        if let Some(bytes) = self.work.take_content(id, hash) {
-            return Ok(Source::Here(bytes));
-        }
-        if !self.work.may_fetch() {
-            self.work.wait_for_fetch(id);
-            return Err(Verdict::Pending);
-        }
-        let links: Vec<LinkId> = self.gossip.open_links().collect();
-        match self.work.pick_link(id, &links) {
-            Some(link) => {
-                let basis = self.tree.path(id);
-                Ok(Source::Peer { link, basis })
-            }
-            None => {
-                if !links.is_empty() {
-                    // Everybody has said no, perhaps because the file was being moved just then.
-                    let asked = self.work.ask_again(id);
-                    if asked >= AUTHOR_REFUSALS && self.is_orphan(id, hash, &links) {
-                        self.give_up(id);
-                        return Err(Verdict::Again);
-                    }
-                    if asked == AUTHOR_REFUSALS && self.has_lost_conflict(id) {
-                        self.plead(id);
-                    }
-                    return Err(self.pause(id, REFUSAL_PAUSE));
-                }
-                self.work.wait_for_source(id);
-                Err(Verdict::Pending)
-            }
-        }
-    }
-
-    fn order(&mut self, id: NodeId, act: Act, keys: Vec<(NodeId, Name)>, after: After) -> Verdict {
+    pub(super) fn order(
+        &mut self,
+        id: NodeId,
+        act: Act,
+        keys: Vec<(NodeId, Name)>,
+        after: After,
+    ) -> Verdict {
         let mut above: BTreeSet<NodeId> = BTreeSet::new();
         for (dir, _) in &keys {
             above.insert(*dir);
@@ -475,34 +405,6 @@ impl Engine {
         Verdict::Pending
     }
 
-    /// A content that nobody may have any more although a record asks for it. There are two ways
-    /// to that: it lost a conflict and its author's user replaced it before anyone fetched it; or
-    /// its author deleted it while somebody else, who had an older version, moved the file.
-    ///
-    /// Of the first only the author may say that it is gone: a refusal can mean that the file was
-    /// not where its machine believed it to be. Of the second a user has seen the content and
-    /// deleted it, so that it is enough that the author is here (and has been asked).
-    fn is_orphan(&self, id: NodeId, hash: Hash, links: &[LinkId]) -> bool {
-        let Some(node) = self.tree.node(id) else {
-            return false;
-        };
-        if self.tree.holders(hash).next().is_some() {
-            return false;
-        }
-        let body = &node.record.body;
-        let author = body.dot.replica;
-        let is_here = |link: &LinkId| self.gossip.replica(*link) == Some(author);
-        let is_mine = author == self.who.replica;
-        (self.has_lost_conflict(id) && is_mine)
-            || (body.value.is_gone() && (is_mine || links.iter().any(is_here)))
-    }
-
-    /// It is there to keep a content that lost a conflict, and is not here yet.
-    fn has_lost_conflict(&self, id: NodeId) -> bool {
-        let node = self.tree.node(id);
-        node.is_some_and(|node| node.record.copy_of.is_some() && node.synced.is_none())
-    }
-
     /// A reader's own bytes move out of the way of a node, or of one that is to come.
     pub(super) fn work_aside(&mut self, id: Option<NodeId>, dir: NodeId, name: Name, act: Act) {
         let node = id.unwrap_or_else(|| NodeId::created(dir, &name, Class::Leaf, None));
@@ -511,151 +413,7 @@ impl Engine {
         }
     }
 
-    /// `id` can only go on when something happens to `on`. If that waits for `id` in turn, one of
-    /// the circle is parked.
-    fn wait(&mut self, id: NodeId, on: NodeId) -> Verdict {
-        if let Some(circle) = self.work.circle(id, on) {
-            let can_park = |id: &NodeId| {
-                let node = self.tree.node(*id)?;
-                let synced = node.synced.as_ref()?;
-                let goal = self.tree.goal(*id);
-                let elsewhere = matches!(&goal, Goal::At(parent, name)
-                    if (*parent, name) != (synced.parent, &synced.name));
-                // What is in it could not be reached any more.
-                let is_inside = |other: &NodeId| self.tree.above(*other).any(|dir| dir == *id);
-                let elsewhere = elsewhere && !circle.iter().any(is_inside);
-                (elsewhere && synced.parent != PARKED && !self.work.is_busy(*id)).then_some(*id)
-            };
-            let Some(victim) = circle.iter().find_map(can_park) else {
-                return self.break_inheritance(id, on, &circle);
-            };
-            if victim != id {
-                self.work.wait(id, on);
-            }
-            return self.park(victim);
-        }
-        self.work.wait(id, on);
-        Verdict::Pending
-    }
-
-    /// It is in a directory that is parked, and has no path before that is somewhere again.
-    fn wait_for_unparking(&mut self, id: NodeId) -> Verdict {
-        let top = self.tree.above(id).last();
-        match top.filter(|top| self.is_parked(*top)) {
-            Some(top) if self.work.circle(id, top).is_none() => self.wait(id, top),
-            // It waits for us in turn: it has to stand somewhere meanwhile.
-            Some(top) => {
-                self.work.wait(id, top);
-                self.unpark_anywhere(top)
-            }
-            None => self.pause(id, CHANGED_PAUSE),
-        }
-    }
-
-    fn is_parked(&self, id: NodeId) -> bool {
-        let synced = self.tree.node(id).and_then(|node| node.synced.as_ref());
-        synced.is_some_and(|synced| synced.parent == PARKED)
-    }
-
-    fn unpark_anywhere(&mut self, id: NodeId) -> Verdict {
-        match self.tree.node(id).and_then(|node| node.synced.clone()) {
-            Some(synced) if !self.work.is_busy(id) => {
-                self.plan_move(id, synced, NodeId::ROOT, super::work::orphan_name(id))
-            }
-            Some(_) | None => Verdict::Pending,
-        }
-    }
-
-    /// A circle in which nobody moves, but somebody is to take over a file that is in the way of
-    /// its own directory: it takes it over in the parking place.
-    fn break_inheritance(&mut self, id: NodeId, on: NodeId, circle: &[NodeId]) -> Verdict {
-        let is_new = |heir: &&NodeId| {
-            let node = self.tree.node(**heir);
-            node.is_some_and(|node| node.synced.is_none()) && !self.work.is_busy(**heir)
-        };
-        let find = |heir: &NodeId| Some((*heir, self.heirloom(*heir)?));
-        let Some((heir, (other, held, at))) = circle.iter().filter(is_new).find_map(find) else {
-            return self.break_exchange(id, circle);
-        };
-        let Some(record) = self.tree.node(heir).map(|node| &node.record) else {
-            return Verdict::Done;
-        };
-        let keys = vec![(held.parent, held.name.clone())];
-        let expect = held.print;
-        let taken = Synced {
-            body_clock: record.body.clock.clone(),
-            place_clock: record.place.clock.clone(),
-            ..parked(heir, held)
-        };
-        if heir != id {
-            self.work.wait(id, on);
-        }
-        let after = After::Inherit(other, Box::new(taken));
-        self.order(heir, Act::Park { at, expect }, keys, after)
-    }
-
-    /// A circle in which nobody moves: each is about to lose a content that another still needs,
-    /// as after an exchange of two contents. Then the files on disk change nodes instead: each
-    /// node takes over the one that has what it needs, and all that is left to do are renames.
-    fn break_exchange(&mut self, id: NodeId, circle: &[NodeId]) -> Verdict {
-        let wants = |id: &NodeId| self.tree.goal_value(*id).and_then(Value::content);
-        let has = |id: &NodeId| self.tree.node(*id)?.synced.as_ref()?.value.content();
-        let donor = |id: &NodeId| {
-            let wanted = wants(id)?;
-            circle
-                .iter()
-                .find(|other| has(other) == Some(wanted))
-                .copied()
-        };
-        let donors: BTreeSet<NodeId> = circle.iter().filter_map(donor).collect();
-        let unsure = |id: &NodeId| self.work.is_busy(*id) || self.local.is_missing(*id);
-        if donors.len() < circle.len() || circle.iter().any(unsure) {
-            for other in circle.iter().filter(|other| **other != id) {
-                self.touch(*other);
-            }
-            return self.pause(id, CHANGED_PAUSE);
-        }
-        let takes: Vec<(NodeId, Option<Synced>)> = circle
-            .iter()
-            .map(|id| {
-                let node = self.tree.node(*id);
-                let held = donor(id).and_then(|d| self.tree.node(d)?.synced.clone());
-                let taken = node.zip(held).map(|(node, held)| Synced {
-                    body_clock: node.record.body.clock.clone(),
-                    place_clock: node.record.place.clock.clone(),
-                    ..held
-                });
-                (*id, taken)
-            })
-            .collect();
-        for id in circle {
-            self.tree.set_synced(*id, None);
-        }
-        for (id, taken) in takes {
-            self.tree.set_synced(id, taken);
-            self.keep(id);
-        }
-        Verdict::Again
-    }
-
-    fn park(&mut self, id: NodeId) -> Verdict {
-        if let Some(busy) = self.work.busy_below(id) {
-            self.work.wait(id, busy);
-            return Verdict::Pending;
-        }
-        let synced = self.tree.node(id).and_then(|n| n.synced.clone());
-        let (Some(synced), Some(at)) = (synced, self.tree.path(id)) else {
-            return self.pause(id, CHANGED_PAUSE);
-        };
-        let act = Act::Park {
-            at,
-            expect: synced.print,
-        };
-        let keys = vec![(synced.parent, synced.name.clone())];
-        self.order(id, act, keys, After::Become(Box::new(parked(id, synced))))
-    }
-
-    fn pause(&mut self, id: NodeId, at_least: Duration) -> Verdict {
+    pub(super) fn pause(&mut self, id: NodeId, at_least: Duration) -> Verdict {
         let pause = self
             .work
             .next_pause(id, CHANGED_PAUSE, PAUSE_MAX)

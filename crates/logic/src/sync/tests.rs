@@ -1,6 +1,11 @@
 //! The engine on a bench: each test is the smallest story of something that once went wrong in
 //! the imagined world. The test plays the disk and one peer.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names the effects that it is about"
+)]
+
 use ahoy_wire::sync::{
     Body, Class, Clock, Dot, Hash, Hello, Item, Label, Message, Meta, Mtime, Name, NodeId, Place,
     Record, Records, RelPath, ReplicaId, Value,

@@ -1,0 +1,124 @@
+//! Where a content is to come from: a file that is about to go, another file of this disk, what came
+//! with a record, a peer; and what becomes of a content that nobody has any more. Fetching is the
+//! host's work.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahoy_wire::sync::{Hash, NodeId, RelPath};
+
+use super::engine::Engine;
+use super::plan::Verdict;
+use super::tree::Goal;
+use super::{LinkId, Print, Source, Synced};
+
+/// How often the author of a lost content is asked for it before it counts as gone.
+const AUTHOR_REFUSALS: u32 = 4;
+
+/// How long peers that have all refused a content are left alone with it, at least.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
+
+impl Engine {
+    /// A file that is about to be removed and has just the content that this node lacks: it was
+    /// a rename that nobody recognised.
+    pub(super) fn heirloom(&self, id: NodeId) -> Option<(NodeId, Synced, RelPath)> {
+        let (hash, _) = self.tree.goal_value(id)?.content()?;
+        let free = |other: NodeId| {
+            let is_free = self.tree.goal(other) == Goal::Absent
+                && !self.work.is_busy(other)
+                && !self.local.is_missing(other);
+            let (path, _) = is_free.then(|| self.donor(id, other))??;
+            let synced = self.tree.node(other)?.synced.clone()?;
+            Some((other, synced, path))
+        };
+        self.tree.holders(hash).find_map(free)
+    }
+
+    /// Where `id` can take a content that `other` holds, unless that has failed before.
+    fn donor(&self, id: NodeId, other: NodeId) -> Option<(RelPath, Print)> {
+        let path = self.tree.path(other)?;
+        let print = self.tree.node(other)?.synced.as_ref()?.print;
+        let is_bad = self.work.is_bad_donor(id, &path, &print);
+        (!is_bad && other != id).then_some((path, print))
+    }
+
+    /// Somebody still has to copy the content that `id` is about to lose.
+    pub(super) fn needs_content_of(&self, id: NodeId, synced: &Synced) -> Option<NodeId> {
+        let (hash, _) = synced.value.content()?;
+        // Another file with this content is no excuse: what is known of it may be out of date.
+        self.work.cravers(hash).find(|other| *other != id)
+    }
+
+    /// Where to get a content: what came along, what is on this disk, what a peer has.
+    pub(super) fn source(&mut self, id: NodeId, hash: Hash, size: u64) -> Result<Source, Verdict> {
+        if size == 0 {
+            return Ok(Source::Here(Arc::from(&b""[..])));
+        }
+        let donor = |other: NodeId| Some((other, self.donor(id, other)?));
+        let donor = self.tree.holders(hash).find_map(donor);
+        if let Some((other, (from, expect))) = donor {
+            if self.work.is_busy(other) {
+                return Err(self.wait(id, other));
+            }
+            return Ok(Source::Local { from, expect });
+        }
+        if let Some(bytes) = self.work.take_content(id, hash) {
+            return Ok(Source::Here(bytes));
+        }
+        if !self.work.may_fetch() {
+            self.work.wait_for_fetch(id);
+            return Err(Verdict::Pending);
+        }
+        let links: Vec<LinkId> = self.gossip.open_links().collect();
+        match self.work.pick_link(id, &links) {
+            Some(link) => {
+                let basis = self.tree.path(id);
+                Ok(Source::Peer { link, basis })
+            }
+            None => {
+                if !links.is_empty() {
+                    // Everybody has said no, perhaps because the file was being moved just then.
+                    let asked = self.work.ask_again(id);
+                    if asked >= AUTHOR_REFUSALS && self.is_orphan(id, hash, &links) {
+                        self.give_up(id);
+                        return Err(Verdict::Again);
+                    }
+                    if asked == AUTHOR_REFUSALS && self.has_lost_conflict(id) {
+                        self.plead(id);
+                    }
+                    return Err(self.pause(id, REFUSAL_PAUSE));
+                }
+                self.work.wait_for_source(id);
+                Err(Verdict::Pending)
+            }
+        }
+    }
+
+    /// A content that nobody may have any more although a record asks for it. There are two ways
+    /// to that: it lost a conflict and its author's user replaced it before anyone fetched it; or
+    /// its author deleted it while somebody else, who had an older version, moved the file.
+    ///
+    /// Of the first only the author may say that it is gone: a refusal can mean that the file was
+    /// not where its machine believed it to be. Of the second a user has seen the content and
+    /// deleted it, so that it is enough that the author is here (and has been asked).
+    fn is_orphan(&self, id: NodeId, hash: Hash, links: &[LinkId]) -> bool {
+        let Some(node) = self.tree.node(id) else {
+            return false;
+        };
+        if self.tree.holders(hash).next().is_some() {
+            return false;
+        }
+        let body = &node.record.body;
+        let author = body.dot.replica;
+        let is_here = |link: &LinkId| self.gossip.replica(*link) == Some(author);
+        let is_mine = author == self.who.replica;
+        (self.has_lost_conflict(id) && is_mine)
+            || (body.value.is_gone() && (is_mine || links.iter().any(is_here)))
+    }
+
+    /// It is there to keep a content that lost a conflict, and is not here yet.
+    fn has_lost_conflict(&self, id: NodeId) -> bool {
+        let node = self.tree.node(id);
+        node.is_some_and(|node| node.record.copy_of.is_some() && node.synced.is_none())
+    }
+}
