@@ -903,25 +903,29 @@ impl World {
                 }
             }
             (_, Some(old)) => {
-                // Two names are swapped.
                 if let Some(other) = self.dice.pick(&paths) {
-                    let spare = RelPath::parse(b"spare").expect("a good path");
-                    let disk = &mut self.machines[machine].disk;
-                    if disk.rename(&old, &spare) {
-                        let back = if disk.rename(&other, &old) {
-                            &other
-                        } else {
-                            &old
-                        };
-                        disk.rename(&spare, back);
-                    }
-                    self.note(|| format!("m{machine}: user swaps {old:?} {other:?}"));
-                    for path in [old, other, spare] {
-                        self.watch(machine, &path);
-                    }
+                    self.swap(machine, old, other);
                 }
             }
             (_, None) => {}
+        }
+    }
+
+    /// Two names are swapped.
+    fn swap(&mut self, machine: usize, old: RelPath, other: RelPath) {
+        let spare = RelPath::parse(b"spare").expect("a good path");
+        let disk = &mut self.machines[machine].disk;
+        if disk.rename(&old, &spare) {
+            let back = if disk.rename(&other, &old) {
+                &other
+            } else {
+                &old
+            };
+            disk.rename(&spare, back);
+        }
+        self.note(|| format!("m{machine}: user swaps {old:?} {other:?}"));
+        for path in [old, other, spare] {
+            self.watch(machine, &path);
         }
     }
 

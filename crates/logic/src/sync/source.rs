@@ -1,6 +1,6 @@
-//! Where a content is to come from: a file that is about to go, another file of this disk, what came
-//! with a record, a peer; and what becomes of a content that nobody has any more. Fetching is the
-//! host's work.
+//! Where a content is to come from: a file that is about to go, another file of this disk, what
+//! came with a record, a peer; and what becomes of a content that nobody has any more. Fetching is
+//! the host's work.
 
 use std::sync::Arc;
 use std::time::Duration;
