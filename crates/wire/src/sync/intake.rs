@@ -88,17 +88,8 @@ impl Intake {
                     if !fill(head, have, bytes) {
                         return Ok(None);
                     }
-                    let (request, offset) = data_head_of(head);
-                    let missing = *len;
-                    let mut bytes = self.spare.pop().unwrap_or_default();
-                    bytes.clear();
-                    bytes.reserve(missing);
-                    self.state = State::Data {
-                        request,
-                        offset,
-                        bytes,
-                        missing,
-                    };
+                    let (head, len) = (*head, *len);
+                    self.state = self.begin_content(&head, len);
                 }
                 State::Data {
                     request,
@@ -171,6 +162,19 @@ impl Intake {
                 missing: len,
             },
         })
+    }
+
+    fn begin_content(&mut self, head: &[u8; DATA_HEAD_BYTES], missing: usize) -> State {
+        let (request, offset) = data_head_of(head);
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        bytes.reserve(missing);
+        State::Data {
+            request,
+            offset,
+            bytes,
+            missing,
+        }
     }
 }
 

@@ -235,10 +235,12 @@ impl Link {
         let probe = pace.ping_after.max(Duration::from_secs(1));
         let keepalive = TcpKeepalive::new().with_time(probe).with_interval(probe);
         socket.set_tcp_keepalive(&keepalive)?;
+        // A writer that waits gives up by itself. This is for what waits in the system with nobody
+        // behind it, and later, since it is told to one thread only, and the other cannot say why.
         #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(pace.stalled_after))?;
+        socket.set_tcp_user_timeout(Some(pace.stalled_after * 2))?;
         socket.set_read_timeout(Some(pace.doubt))?;
-        socket.set_write_timeout(Some(pace.stalled_after))
+        socket.set_write_timeout(Some(pace.stalled_after / writer::LOOKS))
     }
 
     /// Its number.

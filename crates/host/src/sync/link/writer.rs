@@ -8,6 +8,7 @@ use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use ahoy_logic::sync::{Input, Outgoing, Rights};
 use ahoy_wire::sync::{
@@ -27,6 +28,9 @@ const ENCRYPT_BYTES_MAX: usize = DATA_BYTES_MAX;
 
 /// About how many bytes of records and content go into one message.
 const RECORDS_BYTES: usize = 2 << 20;
+
+/// How often a writer that is held up looks how long it has been, in the time it may be.
+pub const LOOKS: u32 = 8;
 
 const _: () = assert!(RECORDS_BYTES + (1 << 20) <= MESSAGE_BYTES_MAX);
 
@@ -120,10 +124,36 @@ impl Pipe<'_> {
                 tls.write_tls(&mut self.cipher)?;
             }
         }
-        (&self.link.socket).write_all(&self.cipher)?;
+        self.put()?;
         self.link
             .sent_bytes
             .fetch_add(self.cipher.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Writes what is encrypted; a slow peer may take as long as it likes, one that takes nothing
+    /// may not (`sync-60`). A write that times out after some progress says only how far it came,
+    /// hence the looks.
+    fn put(&self) -> io::Result<()> {
+        let stalled_after = self.link.around.pace.stalled_after;
+        let mut rest = self.cipher.as_slice();
+        let mut progress = Instant::now();
+        while !rest.is_empty() {
+            match (&self.link.socket).write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = &rest[written..];
+                    progress = Instant::now();
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if progress.elapsed() >= stalled_after {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
         Ok(())
     }
 }
