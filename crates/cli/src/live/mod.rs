@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use ahoy_host::signals;
 use ahoy_host::sync::home::{Claim, Home};
+use ahoy_host::sync::ports::Ports;
 use ahoy_host::sync::share::{Event, Share, ShareConfig};
 use ahoy_host::sync::status::Snapshot;
 use anyhow::{Context, anyhow};
@@ -135,11 +136,22 @@ pub fn run(
 ) -> anyhow::Result<ExitCode> {
     let (sender, receiver) = sync_channel(EVENTS_MAX);
     let titles: Vec<Title> = claims.iter().map(title).collect();
+    let last: Vec<_> = claims.iter().map(|it| it.record.listen.clone()).collect();
+    let ports = Ports::open(&args.listen, &last)
+        .map_err(|error| hinted(error.hint(), error).context("cannot start syncing"))?;
     let mut screen = screen(args, &titles);
+    let asked = sender.clone();
+    signals::on_request_to_end(move || end(&asked)).context("cannot catch signals")?;
     let (mut lives, mut broken) = (Vec::new(), false);
     let only_one = claims.len() == 1;
     for (number, claim) in claims.into_iter().enumerate() {
-        let started = start(home, claim, args, number, titles[number].clone(), &sender);
+        let start = Start {
+            home,
+            claim,
+            ports: Arc::clone(&ports),
+            accept_empty: args.accept_empty,
+        };
+        let started = start.begin(number, titles[number].clone(), &sender);
         match started {
             Ok(live) => {
                 let ticket = ticket(&live.share, wish);
@@ -156,7 +168,6 @@ pub fn run(
     if lives.is_empty() {
         return Ok(ExitCode::from(3));
     }
-    signals::on_request_to_end(move || end(&sender)).context("cannot catch signals")?;
     broken |= !watch(&mut *screen, &lives, &receiver);
     for (_, live) in lives {
         live.share.wait();
@@ -185,42 +196,46 @@ fn screen(args: &Foreground, titles: &[Title]) -> Box<dyn Screen> {
     }
 }
 
-fn start(
-    home: &Home,
+/// What one share is started with.
+struct Start<'a> {
+    home: &'a Home,
     claim: Claim,
-    args: &Foreground,
-    number: usize,
-    title: Title,
-    sender: &SyncSender<Said>,
-) -> anyhow::Result<Live> {
-    let home_error = |error: ahoy_host::sync::home::HomeError| hinted(error.hint(), error);
-    let device = home.device().map_err(home_error)?;
-    let socket = home.socket_path(claim.record.replica).map_err(home_error)?;
-    let stopped = Arc::new(AtomicBool::new(false));
-    let (events, flag) = (sender.clone(), Arc::clone(&stopped));
-    let on_event = Box::new(move |event| {
-        if matches!(event, Event::Stopped { .. }) {
-            flag.store(true, Ordering::Release);
-        }
-        // Full: the screen is not being read. Syncing goes on; `status` has what is lost here.
-        let _ = events.try_send(Said::Event(number, event));
-    });
-    let config = ShareConfig {
-        claim,
-        device,
-        listen: args.listen.clone(),
-        socket,
-        accept_empty: args.accept_empty,
-    };
-    let share = Share::start(config, on_event).map_err(|error| {
-        let failed = format!("cannot start syncing {}", title.root);
-        hinted(error.hint(), error).context(failed)
-    })?;
-    Ok(Live {
-        title,
-        share,
-        stopped,
-    })
+    ports: Arc<Ports>,
+    accept_empty: bool,
+}
+
+impl Start<'_> {
+    fn begin(self, number: usize, title: Title, sender: &SyncSender<Said>) -> anyhow::Result<Live> {
+        let home_error = |error: ahoy_host::sync::home::HomeError| hinted(error.hint(), error);
+        let device = self.home.device().map_err(home_error)?;
+        let replica = self.claim.record.replica;
+        let socket = self.home.socket_path(replica).map_err(home_error)?;
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (events, flag) = (sender.clone(), Arc::clone(&stopped));
+        let on_event = Box::new(move |event| {
+            if matches!(event, Event::Stopped { .. }) {
+                flag.store(true, Ordering::Release);
+            }
+            // Full: the screen is not being read. Syncing goes on; `status` has what is lost here.
+            let _ = events.try_send(Said::Event(number, event));
+        });
+        let config = ShareConfig {
+            claim: self.claim,
+            device,
+            ports: self.ports,
+            socket,
+            accept_empty: self.accept_empty,
+        };
+        let share = Share::start(config, on_event).map_err(|error| {
+            let failed = format!("cannot start syncing {}", title.root);
+            hinted(error.hint(), error).context(failed)
+        })?;
+        Ok(Live {
+            title,
+            share,
+            stopped,
+        })
+    }
 }
 
 fn ticket(share: &Share, wish: TicketWish) -> Option<Shown> {

@@ -12,8 +12,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ahoy_wire::peer::PeerId;
 use ahoy_wire::sync::{Capability, Secret};
-use ahoy_wire::tracker::ShareId;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::keys::{PeerKey, random_bytes};
@@ -34,7 +34,8 @@ const EXHAUSTED_WAIT: Timespec = Timespec {
 
 /// The shares that can be reached through the listening ports of this process.
 pub struct Doors {
-    served: RwLock<BTreeMap<ShareId, Arc<Links>>>,
+    /// By the key that this machine has in the share: two folders may be copies of one share.
+    served: RwLock<BTreeMap<PeerId, Arc<Links>>>,
     nobody: Arc<Membership>,
     lobby: Arc<Lobby>,
 }
@@ -56,19 +57,19 @@ impl Doors {
 
     /// Peers of this share can come in from now on.
     pub fn add(&self, links: Arc<Links>) {
-        let share = links.membership().share();
+        let me = links.membership().me().id();
         self.served
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(share, links);
+            .insert(me, links);
     }
 
     /// They can no longer; links that are open stay.
-    pub fn remove(&self, share: ShareId) {
+    pub fn remove(&self, links: &Links) {
         self.served
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&share);
+            .remove(&links.membership().me().id());
     }
 
     fn take(&self, socket: TcpStream, end: Instant) -> Result<(), SessionError> {
@@ -82,7 +83,7 @@ impl Doors {
         let (membership, session) = accept(socket, &memberships, &self.nobody, end)?;
         let links = {
             let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
-            served.get(&membership.share()).cloned()
+            served.get(&membership.me().id()).cloned()
         };
         if let Some(links) = links {
             links.open(session);

@@ -1,14 +1,13 @@
 //! The gate of a running share: where peers come in, and how they are found.
 //!
-//! One port serves peers and, if this process runs the tracker of its share, those who ask it; the
-//! first byte of a connection tells them apart. Trackers, the local network and remembered
-//! addresses all feed the same list of whom to dial.
+//! They come in at the ports of this process. Trackers, the local network and remembered addresses
+//! all feed the same machine, which knows whom to dial; no such decision is made here.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ahoy_logic::sync::meet::Source;
-use ahoy_logic::tracker::{Event as TrackerEvent, Options as TrackerOptions};
+use ahoy_logic::tracker::Event as TrackerEvent;
 use ahoy_wire::bounded::Bounded;
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::sync::knock::Role;
@@ -17,17 +16,14 @@ use ahoy_wire::ticket::{Ticket, TrackerAddress};
 use ahoy_wire::tracker::{HoldingSummary, HoldingVersion, PeerAddress};
 
 use super::disk::Root;
-use super::doors::{Doors, Listening, Other};
 use super::front::{Front, now_secs, own_addresses};
 use super::home::{KnownPeer, ShareRecord, TrackerChoice};
 use super::links::{Change, Links};
 use super::meet::Meeting;
+use super::ports::{Ports, Served};
 use super::status::Tracker;
 use crate::discovery::{Discovery, DiscoveryConfig, DiscoveryEvent, Interfaces, MDNS_PORT};
-use crate::tracker::{Announcer, AnnouncerConfig, Door, TrackerService};
-
-/// First byte of a connection to a tracker.
-const TRACKER_FIRST: u8 = b'A';
+use crate::tracker::{Announcer, AnnouncerConfig};
 
 /// Everything through which peers come and are found.
 pub struct Gate {
@@ -35,55 +31,33 @@ pub struct Gate {
     root: Arc<Root>,
     meeting: Arc<Meeting>,
     listening: Vec<SocketAddr>,
-    tracker: Option<TrackerService>,
     announcers: Vec<(String, bool, Announcer)>,
     discovery: Option<Discovery>,
-    ports: Mutex<Vec<Listening>>,
+    served: Mutex<Option<Served>>,
 }
 
 impl Gate {
-    /// Opens the gate on `listeners`, which are bound already.
-    pub fn open(
+    /// Opens the gate at `ports`.
+    pub(super) fn open(
         front: &Arc<Front>,
         links: Arc<Links>,
         root: Arc<Root>,
-        listeners: Vec<TcpListener>,
+        ports: &Arc<Ports>,
     ) -> std::io::Result<Arc<Self>> {
         let record = front.claim().record.clone();
-        let listening: Vec<SocketAddr> = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
         let noting = Arc::downgrade(front);
         let meeting = Meeting::start(Arc::clone(&links), move |change| note(change, &noting))?;
-        let embedded = record.tracker == TrackerChoice::Embedded;
-        let tracker = if embedded {
-            Some(TrackerService::start(
-                TrackerOptions::default(),
-                Vec::new(),
-                Box::new(|_| {}),
-            )?)
-        } else {
-            None
-        };
-        let doors = Doors::new().map_err(std::io::Error::other)?;
-        doors.add(Arc::clone(&links));
-        let door = tracker.as_ref().map(TrackerService::door);
-        let other: Arc<Other> = Arc::new(move |first, stream| show_tracker(&door, first, stream));
-        let listen = |listener| Listening::start(listener, Arc::clone(&doors), Arc::clone(&other));
-        let ports = listeners
-            .into_iter()
-            .map(listen)
-            .collect::<Result<_, _>>()?;
+        if record.tracker == TrackerChoice::Embedded {
+            ports.run_tracker()?;
+        }
         let mut gate = Self {
+            served: Mutex::new(Some(ports.serve(&links))),
             links,
             root,
             meeting: Arc::new(meeting),
-            listening,
-            tracker,
+            listening: ports.addresses(),
             announcers: Vec::new(),
             discovery: None,
-            ports: Mutex::new(ports),
         };
         for peer in &record.peers {
             learned(&gate.meeting, peer.id, &peer.addresses, Source::Remembered);
@@ -100,7 +74,7 @@ impl Gate {
             TrackerChoice::Embedded => Vec::new(),
             TrackerChoice::Named(list) => list.iter().map(|t| (t.to_string(), false)).collect(),
         };
-        if self.tracker.is_some()
+        if record.tracker == TrackerChoice::Embedded
             && let Some(own) = own_addresses(&self.listening).last()
         {
             trackers.push((own.to_string(), true));
@@ -248,11 +222,8 @@ impl Gate {
     /// No more connections or tries.
     pub fn close(&self) {
         self.meeting.stop();
-        let ports = {
-            let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *ports)
-        };
-        drop(ports);
+        let served = self.served.lock();
+        drop(served.unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -260,18 +231,6 @@ impl Gate {
 fn learned(meeting: &Meeting, peer: PeerId, addresses: &[SocketAddr], source: Source) {
     for address in addresses {
         meeting.learned(Some(peer), *address, source);
-    }
-}
-
-/// Hands a connection that is not a peer's to the tracker, if there is one and it is for it.
-fn show_tracker(door: &Option<Door>, first: u8, stream: TcpStream) {
-    match door {
-        Some(door) if first == TRACKER_FIRST => {
-            if door.handle_connection(stream).is_err() {
-                tracing::debug!("the tracker is busy");
-            }
-        }
-        Some(_) | None => tracing::debug!("neither a peer nor somebody for the tracker"),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod keys;
 pub mod link;
 pub mod links;
 pub mod meet;
+pub mod ports;
 pub mod session;
 pub mod share;
 pub mod status;

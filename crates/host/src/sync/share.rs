@@ -2,7 +2,7 @@
 //! through events and snapshots, stopped in order.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -21,6 +21,7 @@ use super::gate::Gate;
 use super::home::{Claim, Device, HomeError, OpenError};
 use super::link::{Pace, Surroundings};
 use super::links::Links;
+use super::ports::Ports;
 use super::session::Membership;
 use super::status::{Control, Desk, Notice, Snapshot, State};
 use super::supply::Supply;
@@ -33,9 +34,8 @@ pub struct ShareConfig {
     pub claim: Claim,
     /// Who this device is.
     pub device: Device,
-    /// Where to listen, as the user asked; a port that is taken is then an error. If empty: where
-    /// it listened last, or anywhere if that is taken.
-    pub listen: Vec<SocketAddr>,
+    /// Where peers come in; shared by all shares of the process.
+    pub ports: Arc<Ports>,
     /// Where to put the control socket.
     pub socket: PathBuf,
     /// If the folder is found empty, that is meant: its files are deleted elsewhere too.
@@ -144,37 +144,30 @@ pub struct Share {
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
 impl Share {
-    /// Opens the index, listens, finds the peers, and syncs until stopped.
+    /// Opens the index, lets peers in and finds them, and syncs until stopped.
     pub fn start(config: ShareConfig, on_event: OnEvent) -> Result<Self, StartError> {
         let ShareConfig {
             mut claim,
             device,
-            listen,
+            ports,
             socket,
             accept_empty,
         } = config;
-        let listeners = bind(&listen, &claim.record.listen)?;
         let (index, rows) = claim.open_index()?;
         let root = Root::open(claim.root()).map_err(|error| StartError::System {
             what: "open the folder",
             source: io::Error::other(error),
         })?;
         let root = Arc::new(root);
-        claim.record.listen = listeners
-            .iter()
-            .filter_map(|listener| listener.local_addr().ok())
-            .collect();
+        claim.record.listen = ports.addresses();
         claim.save()?;
-        let listening_port = claim.record.listen.first().map(SocketAddr::port);
         let membership = membership(&device, &claim)?;
-        let engine = Shared::new(Engine::new(
-            Identity {
-                replica: claim.record.replica,
-                label: device.label.clone(),
-                rights: membership.rights(),
-            },
-            rows,
-        ));
+        let identity = Identity {
+            replica: claim.record.replica,
+            label: device.label.clone(),
+            rights: membership.rights(),
+        };
+        let engine = Shared::new(Engine::new(identity, rows));
         let (sender, mail) = mpsc::channel();
         let label = device.label.as_str().to_owned();
         let front = Front::new(engine.clone(), claim, label, sender.clone(), on_event);
@@ -187,23 +180,12 @@ impl Share {
             membership,
             port: Arc::new(mailbox.clone()),
             shelf: Arc::new(shelf),
-            listening_port,
+            listening_port: ports.port(),
             pace: Pace::default(),
         });
         let _ = front.links.set(Arc::clone(&links));
         tidy_up(&root, &engine, &mailbox, &front);
-        let supply: Arc<dyn Supply> = Arc::<Links>::clone(&links);
-        let disk = Disk::start(
-            Arc::clone(&root),
-            Arc::new(mailbox),
-            supply,
-            EyesOptions::default(),
-        )
-        .map_err(|source| StartError::System {
-            what: "watch the folder",
-            source,
-        })?;
-        disk.look(Look::Below(RelPath::root()), None);
+        let disk = watch(&root, mailbox, &links)?;
         let give_up = Arc::new(AtomicBool::new(false));
         let conductor = Conductor {
             mail,
@@ -214,31 +196,12 @@ impl Share {
             audience: Ear(Arc::clone(&front)),
             give_up: Arc::clone(&give_up),
         };
-        let no_thread = |source| StartError::System {
-            what: "start a thread",
-            source,
-        };
-        let gate = Gate::open(&front, Arc::clone(&links), root, listeners).map_err(no_thread)?;
+        let gate = Gate::open(&front, Arc::clone(&links), root, &ports).map_err(no_thread)?;
         let _ = front.gate.set(Arc::downgrade(&gate));
         if accept_empty {
             front.send(Mail::AcceptEmpty);
         }
-        let desk: Arc<dyn Desk> = Arc::<Front>::clone(&front);
-        let control = Control::open(&socket, desk).map_err(|source| StartError::Control {
-            path: socket.clone(),
-            source,
-        })?;
-        let ending = Arc::clone(&front);
-        let closing = Arc::clone(&gate);
-        let conducting = std::thread::Builder::new()
-            .name("conductor".into())
-            .spawn(move || {
-                conductor.run();
-                closing.close();
-                drop(control);
-                (ending.on_event)(Event::Stopped { error: None });
-            })
-            .map_err(no_thread)?;
+        let conducting = conduct(conductor, &front, &gate, socket)?;
         Ok(Self {
             front,
             gate,
@@ -304,26 +267,47 @@ fn membership(device: &Device, claim: &Claim) -> Result<Arc<Membership>, StartEr
         })
 }
 
-/// Binds what the user asked for, or what was used last, or anything.
-fn bind(asked: &[SocketAddr], last: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let listen = |address: &SocketAddr| {
-        TcpListener::bind(address).map_err(|source| StartError::Listen {
-            address: *address,
-            source,
-        })
-    };
-    if !asked.is_empty() {
-        return asked.iter().map(listen).collect();
+/// Opens the eyes and hands of the share, and has it look at everything once.
+fn watch(root: &Arc<Root>, mailbox: Mailbox, links: &Arc<Links>) -> Result<Disk, StartError> {
+    let supply: Arc<dyn Supply> = Arc::<Links>::clone(links);
+    let options = EyesOptions::default();
+    let disk = Disk::start(Arc::clone(root), Arc::new(mailbox), supply, options);
+    let disk = disk.map_err(|source| StartError::System {
+        what: "watch the folder",
+        source,
+    })?;
+    disk.look(Look::Below(RelPath::root()), None);
+    Ok(disk)
+}
+
+/// Sets the conductor to work, with the control socket open for as long as it does.
+fn conduct(
+    conductor: Conductor<Ear>,
+    front: &Arc<Front>,
+    gate: &Arc<Gate>,
+    socket: PathBuf,
+) -> Result<JoinHandle<()>, StartError> {
+    let desk: Arc<dyn Desk> = Arc::<Front>::clone(front);
+    let control = Control::open(&socket, desk).map_err(|source| StartError::Control {
+        path: socket,
+        source,
+    })?;
+    let (ending, closing) = (Arc::clone(front), Arc::clone(gate));
+    let thread = std::thread::Builder::new().name("conductor".into());
+    let conducting = thread.spawn(move || {
+        conductor.run();
+        closing.close();
+        drop(control);
+        (ending.on_event)(Event::Stopped { error: None });
+    });
+    conducting.map_err(no_thread)
+}
+
+fn no_thread(source: io::Error) -> StartError {
+    StartError::System {
+        what: "start a thread",
+        source,
     }
-    let before: Result<Vec<_>, _> = last.iter().map(listen).collect();
-    match before {
-        Ok(listeners) if !listeners.is_empty() => return Ok(listeners),
-        Ok(_) | Err(_) => {}
-    }
-    let anywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
-    let anywhere_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-    let listener = listen(&anywhere).or_else(|_| listen(&anywhere_v4))?;
-    Ok(vec![listener])
 }
 
 /// What a run that was cut short has left: the user's own bytes go back, parked nodes are known.

@@ -223,7 +223,7 @@ fn one_port_serves_several_shares_and_another_protocol() {
         assert_eq!(all, [first, b'H', b'O', b'Y']);
     }
     // A share that is no longer served is as unknown as any.
-    doors.remove(homes[0].links.membership().share());
+    doors.remove(&homes[0].links);
     let guest = member(20, &shares[0]);
     let known = Some(homes[0].links.membership().me().id());
     let refused = ahoy_host::sync::session::dial(&guest, address, known, |_| true);
