@@ -66,6 +66,8 @@ impl<'a> Program<'a> {
         attempt.note(format!("$ {}", shown(words.join(" ").as_bytes())));
         let mut child = Command::new(program)
             .args(arguments)
+            // On a terminal its lines would come at once; into a pipe Python keeps them back.
+            .env("PYTHONUNBUFFERED", "1")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -132,7 +134,10 @@ impl<'a> Program<'a> {
             let patient = why == "then nothing in time";
             let Some(rest) = left(deadline).filter(|_| patient) else {
                 let printed = shown(text.as_bytes());
-                let why = format!("expected {awaited}; the program printed {printed}, {why}");
+                let mut why = format!("expected {awaited}; the program printed {printed}, {why}");
+                if patient {
+                    why.push_str(" (does it keep lines back in a buffer? it must flush them)");
+                }
                 return Err(Failure::broken(why));
             };
             let waited = self.output.more.wait_timeout(heard, rest);

@@ -212,6 +212,23 @@ fn our_client_is_accepted_strictly() {
     }
 }
 
+/// Its lines reach the examiner although it never flushes them.
+#[test]
+fn a_course_client_is_heard_at_its_prompts() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/hello/client.py");
+    for transport in ["udp", "tcp"] {
+        let mut check = vec!["check", "hello-client", "--reply-ms", "10000"];
+        if transport == "tcp" {
+            check.push("--tcp");
+        }
+        for right in ["hello-28/reset", "hello-29", "hello-30", "hello-31"] {
+            check.extend(["--case", right]);
+        }
+        check.extend(["--", "python3", script, transport]);
+        examine(&check);
+    }
+}
+
 #[test]
 fn python_servers_are_accepted_and_grant_our_client() {
     for (script, transport) in [("udp_server.py", "--udp"), ("tcp_server.py", "--tcp")] {

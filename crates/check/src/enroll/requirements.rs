@@ -114,9 +114,9 @@ pub const ENROLL_14: Requirement = should(
 );
 
 /// Greetings that a client understands.
-pub const ENROLL_15: Requirement = must(
+pub const ENROLL_15: Requirement = should(
     "enroll-15",
-    "The client takes the client id in each of these forms: {'clientid': N}, the same with a dict \
+    "Besides {'clientid': N} the client takes the client id in these forms: the same with a dict \
      in place of N, and a bare integer.",
 );
 
@@ -128,9 +128,9 @@ pub const ENROLL_16: Requirement = must(
 );
 
 /// Answers that a client understands.
-pub const ENROLL_17: Requirement = must(
+pub const ENROLL_17: Requirement = should(
     "enroll-17",
-    "The client takes as an acknowledgement the integer 1, a text, or a dict.",
+    "Besides the integer 1 the client takes a text or a dict as an acknowledgement.",
 );
 
 /// When a client gives up.

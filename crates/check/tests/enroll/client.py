@@ -37,7 +37,7 @@ try:
         greeting = greeting["clientid"]
     if fault == "careful" and isinstance(greeting, str):
         greeting = ascii(greeting)
-    print(f"{greeting} has successfully connected to {host}/{port}", flush=True)
+    print(f"{greeting} has successfully connected to {host}/{port}")
     if fault != "speaks-first":
         client.sendall(request())
     passed = True

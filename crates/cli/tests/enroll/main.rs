@@ -424,6 +424,24 @@ fn our_servers_pass_the_examination_even_the_strict_one() {
     }
 }
 
+/// With and without the examiner's help its lines come late: `-E` makes Python ignore it.
+#[test]
+fn the_courses_client_passes_where_it_is_right() {
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/enroll/client.py");
+    for python in [&["python3"][..], &["python3", "-E"]] {
+        let mut check = ahoy(&["check", "enroll-client", "--reply-ms", "10000"]);
+        for right in ["enroll-14", "enroll-15", "enroll-16", "enroll-21"] {
+            check.args(["--case", right]);
+        }
+        let command = [program, "{host}", "{port}", "Alice", "abrown", "17", "4"];
+        let report = run(check.arg("--").args(python).args(command));
+        assert!(
+            report.contains(": accepted; 6 passed, 0 failed"),
+            "{report}"
+        );
+    }
+}
+
 #[test]
 fn our_client_passes_the_examination_even_the_strict_one() {
     let ahoy_itself = env!("CARGO_BIN_EXE_ahoy");
