@@ -12,6 +12,10 @@ use std::path::Path;
 mod hello;
 #[path = "../../../fuzz/properties/pickle.rs"]
 mod pickle;
+#[path = "../../../fuzz/properties/sync.rs"]
+mod sync;
+#[path = "../../../fuzz/properties/ticket.rs"]
+mod ticket;
 #[path = "../../../fuzz/properties/tracker.rs"]
 mod tracker;
 #[path = "../../../fuzz/properties/web.rs"]
@@ -35,6 +39,16 @@ fn web() {
 #[test]
 fn tracker() {
     replay("tracker", tracker::holds);
+}
+
+#[test]
+fn sync() {
+    replay("sync", sync::holds);
+}
+
+#[test]
+fn ticket() {
+    replay("ticket", ticket::holds);
 }
 
 fn replay(name: &str, holds: fn(&[u8])) {
