@@ -62,16 +62,33 @@ pub(super) fn cases(mut column: Column, target: &Target) -> Column {
     match target.clients {
         Clients::Many => column
             .case(&ENROLL_2, "silent-neighbours", move |a| {
-                silent_neighbours(a, addr)
+                // The plainest of these cases, thus the one to say it.
+                advised(silent_neighbours(a, addr), IS_ONE)
             })
             .case(&ENROLL_2, "slow-neighbour", move |a| {
                 slow_neighbour(a, addr)
             })
             .case(&ENROLL_2, "crowd", move |a| crowd(a, addr)),
         Clients::One => column
-            .case(&ENROLL_3, "in-turn", move |a| in_turn(a, addr))
+            .case(&ENROLL_3, "in-turn", move |a| {
+                advised(in_turn(a, addr), IS_MANY)
+            })
             .case(&ENROLL_3, "waiting-room", move |a| waiting_room(a, addr)),
     }
+}
+
+/// For whoever examines a server of lab 3 as one of lab 4,
+const IS_ONE: &str = "a server for one client at a time is examined with --clients 1";
+
+/// and the other way round.
+const IS_MANY: &str = "a server for many clients at once is examined with --clients N";
+
+/// A failure with a word about what may be meant instead.
+fn advised(outcome: Outcome, advice: &str) -> Outcome {
+    outcome.map_err(|failure| match failure {
+        Failure::Broken(why) => Failure::Broken(format!("{why} ({advice})")),
+        Failure::Skipped(why) => Failure::Skipped(why),
+    })
 }
 
 const PROTOCOL_NAMES: [&str; 6] = [

@@ -7,7 +7,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
+
+use ahoy_check::case::Column;
+use ahoy_check::{echo, enroll, hello, web};
 
 use crate::{read, report, root, rust_files};
 
@@ -55,8 +60,79 @@ fn no_number_is_cited_that_no_specification_gives() {
     report("a cited number exists", breaches);
 }
 
+/// A case that fails a MUST where the specification says SHOULD would refuse the innocent.
+#[test]
+fn the_cases_are_as_strict_as_the_specification() {
+    let specified = requirements();
+    let mut breaches = Vec::new();
+    for case in columns().iter().flat_map(|column| &column.cases) {
+        let (id, word) = (case.requirement.id, case.requirement.level.word());
+        match specified.get(id) {
+            None => breaches.push(format!("{}: in no spec/*.md", case.title())),
+            Some(Requirement { place, text, .. }) if !words(text).any(|found| found == word) => {
+                breaches.push(format!(
+                    "{}: {word}, which {place} does not say",
+                    case.title()
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    breaches.dedup();
+    report("a case is as strict as its requirement", breaches);
+}
+
+/// Every case that there is, of servers and clients of every kind.
+fn columns() -> Vec<Column> {
+    let addr = SocketAddr::from(([127, 0, 0, 1], 1));
+    let time = Some(Duration::from_secs(1));
+    let enroll = |clients| {
+        enroll::column(&enroll::Target {
+            addr,
+            clients,
+            idle: time,
+        })
+    };
+    vec![
+        echo::column(&echo::Target {
+            addr,
+            tcp: true,
+            udp: true,
+            idle: time,
+        }),
+        hello::column(&hello::Target {
+            addr,
+            udp: true,
+            tcp: true,
+            lease: time,
+            idle: time,
+            protect: true,
+        }),
+        hello::client_column(&hello::Client {
+            command: vec![],
+            tcp: true,
+            reply: time,
+            timestamps: true,
+        }),
+        enroll(enroll::Clients::Many),
+        enroll(enroll::Clients::One),
+        enroll::client_column(&enroll::Client {
+            command: vec![],
+            wait: time,
+        }),
+        web::column(&web::Target {
+            addr,
+            path: "/".to_owned(),
+            folder: None,
+            request: time,
+            idle: time,
+        }),
+    ]
+}
+
 struct Requirement {
     place: String,
+    text: String,
     binding: bool,
 }
 
@@ -79,6 +155,7 @@ fn requirements() -> BTreeMap<String, Requirement> {
                 let place = format!("spec/{name}:{line}");
                 let requirement = Requirement {
                     place,
+                    text: String::new(),
                     binding: false,
                 };
                 let former = all.insert(number.clone(), requirement);
@@ -90,16 +167,19 @@ fn requirements() -> BTreeMap<String, Requirement> {
             } else if text.starts_with('#') || text.trim().is_empty() {
                 current = None;
             }
-            if let Some(number) = &current
-                && text
-                    .split(|c: char| !c.is_alphanumeric())
-                    .any(|word| word == "MUST")
-            {
-                all.get_mut(number).expect("just inserted").binding = true;
+            if let Some(number) = &current {
+                let requirement = all.get_mut(number).expect("just inserted");
+                requirement.binding |= words(text).any(|word| word == "MUST");
+                requirement.text.push_str(text);
+                requirement.text.push('\n');
             }
         }
     }
     all
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric())
 }
 
 /// The number that a line of a specification defines.
