@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -188,9 +189,29 @@ struct Route {
 /// What a connection's task is told.
 pub(crate) enum Order {
     /// Send this; never empty.
-    Send(Vec<u8>),
+    Send(Chunk),
     /// Send the rest, then close so that the peer can read it.
     Finish,
+}
+
+/// Bytes to be sent, by one connection or by many.
+#[derive(Debug)]
+pub(crate) enum Chunk {
+    /// Its own.
+    Own(Vec<u8>),
+    /// The same that others send; in memory once.
+    Shared(Arc<[u8]>),
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
 }
 
 /// A connection's own end of its route.
@@ -311,7 +332,8 @@ impl<M: Machine> Core<M> {
             Effect::Datagram { to, local, bytes } => {
                 datagram::send(&mut state.senders, local, to, bytes);
             }
-            Effect::Send { id, bytes } => self.order(state, id, bytes),
+            Effect::Send { id, bytes } => self.order(state, id, Chunk::Own(bytes)),
+            Effect::SendShared { id, bytes } => self.order(state, id, Chunk::Shared(bytes)),
             Effect::Finish { id } => {
                 if let Some(route) = state.routes.get(&id) {
                     // The task may have ended on its own meanwhile; then it tells us by `close`.
@@ -324,7 +346,7 @@ impl<M: Machine> Core<M> {
         }
     }
 
-    fn order(&self, state: &mut State<M>, id: ConnectionId, bytes: Vec<u8>) {
+    fn order(&self, state: &mut State<M>, id: ConnectionId, bytes: Chunk) {
         let Some(route) = state.routes.get(&id) else {
             return;
         };

@@ -1,6 +1,7 @@
 //! The real world: sockets, files, the index, and the loops that drive the logic.
 
 mod batch;
+pub mod classic;
 pub mod clock;
 pub mod datagram;
 pub mod discovery;

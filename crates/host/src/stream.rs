@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::drive::{Core, Order, Orders};
+use crate::drive::{Chunk, Core, Order, Orders};
 
 /// One read takes at most this many bytes; it lives on the stack of the thread, for one call.
 const READ_BYTES_MAX: usize = 32 * 1024;
@@ -191,7 +191,7 @@ fn forget_once(stream: &TcpStream) -> io::Result<usize> {
 /// What waits to be sent on a connection, in order.
 #[derive(Debug, Default)]
 struct Outgoing {
-    queue: VecDeque<Vec<u8>>,
+    queue: VecDeque<Chunk>,
     /// How much of the first one is already gone, in bytes.
     head_bytes: usize,
 }
@@ -202,7 +202,7 @@ impl Outgoing {
     }
 
     /// `bytes` is never empty.
-    fn push(&mut self, bytes: Vec<u8>) {
+    fn push(&mut self, bytes: Chunk) {
         self.queue.push_back(bytes);
     }
 

@@ -321,9 +321,10 @@ mod tests {
                     registrations,
                 } => format!("disconnected {} after {registrations}", peer.port()),
             },
-            other @ (Effect::Datagram { .. } | Effect::Send { .. } | Effect::Exit) => {
-                panic!("unexpected {other:?}")
-            }
+            other @ (Effect::Datagram { .. }
+            | Effect::Send { .. }
+            | Effect::SendShared { .. }
+            | Effect::Exit) => panic!("unexpected {other:?}"),
         }
     }
 

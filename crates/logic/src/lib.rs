@@ -3,6 +3,7 @@
 #![warn(clippy::iter_over_hash_type)]
 
 pub mod backoff;
+pub mod classic;
 pub mod echo;
 pub mod enroll;
 pub mod expiring;

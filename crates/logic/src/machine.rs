@@ -8,6 +8,7 @@
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::moment::{Deadline, Moment};
 
@@ -99,6 +100,13 @@ pub enum Effect<Note> {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// Like `Send`, of bytes that many connections are sent: they stand in memory once.
+    SendShared {
+        /// The connection.
+        id: ConnectionId,
+        /// The bytes.
+        bytes: Arc<[u8]>,
+    },
     /// Send what is still waiting, then close so that the peer gets to read all of it.
     Finish {
         /// The connection.
@@ -141,6 +149,11 @@ impl<Note> Outbox<Note> {
         self.effects.push_back(Effect::Send { id, bytes });
     }
 
+    /// Wants `bytes` sent on a connection; see [`Effect::SendShared`].
+    pub fn send_shared(&mut self, id: ConnectionId, bytes: Arc<[u8]>) {
+        self.effects.push_back(Effect::SendShared { id, bytes });
+    }
+
     /// Wants a connection closed after everything sent on it has been read; see [`Effect::Finish`].
     pub fn finish(&mut self, id: ConnectionId) {
         self.effects.push_back(Effect::Finish { id });
@@ -159,6 +172,26 @@ impl<Note> Outbox<Note> {
     /// Wants the service ended; see [`Effect::Exit`].
     pub fn exit(&mut self) {
         self.effects.push_back(Effect::Exit);
+    }
+
+    /// Appends everything that another machine wants done, its notes turned into ours: for a
+    /// machine that is made of others.
+    pub fn append<Other>(
+        &mut self,
+        other: &mut Outbox<Other>,
+        mut turn: impl FnMut(Other) -> Note,
+    ) {
+        for effect in other.drain() {
+            self.effects.push_back(match effect {
+                Effect::Datagram { to, local, bytes } => Effect::Datagram { to, local, bytes },
+                Effect::Send { id, bytes } => Effect::Send { id, bytes },
+                Effect::SendShared { id, bytes } => Effect::SendShared { id, bytes },
+                Effect::Finish { id } => Effect::Finish { id },
+                Effect::Close { id } => Effect::Close { id },
+                Effect::Note(note) => Effect::Note(turn(note)),
+                Effect::Exit => Effect::Exit,
+            });
+        }
     }
 
     /// Takes the next effect out.

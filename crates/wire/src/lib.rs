@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bounded;
+pub mod classic;
 pub mod discovery;
 pub mod echo;
 pub mod enroll;

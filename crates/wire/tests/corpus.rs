@@ -8,6 +8,8 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../../../fuzz/properties/classic.rs"]
+mod classic;
 #[path = "../../../fuzz/properties/hello.rs"]
 mod hello;
 #[path = "../../../fuzz/properties/pickle.rs"]
@@ -20,6 +22,11 @@ mod ticket;
 mod tracker;
 #[path = "../../../fuzz/properties/web.rs"]
 mod web;
+
+#[test]
+fn classic() {
+    replay("classic", classic::holds);
+}
 
 #[test]
 fn hello() {

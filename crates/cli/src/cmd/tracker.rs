@@ -1,8 +1,11 @@
 //! `ahoy tracker`: the tracker alone, for shares whose peers are not always at the same place.
 //!
+//! The same port serves swarms of the classic dialect, unless that is switched off ([`classic`]).
 //! Binds, prints where, and prints who comes and goes. What is decided about them is in
 //! `logic::tracker`. Lines are printed by a thread of their own, so that a console that hangs does
 //! not stop the tracker; what does not fit in its queue is counted and left out.
+
+mod classic;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -11,8 +14,10 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ahoy_host::classic::serve_tracker;
 use ahoy_host::drive::Sockets;
 use ahoy_host::{listen, runtime, stop, tracker, web};
+use ahoy_logic::classic::PortNote;
 use ahoy_logic::tracker::{LeftCause, Note, Options};
 use ahoy_wire::tracker::PORT_DEFAULT;
 use anyhow::Context;
@@ -42,6 +47,13 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 256, env = "AHOY_TRACKER_PER_SOURCE",
           value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     per_source: u32,
+    /// Serve the tracker of shares only, not the classic JSON dialect as well.
+    #[arg(long, env = "AHOY_TRACKER_NO_CLASSIC")]
+    no_classic: bool,
+    /// Forget a classic peer and its files when it was not heard for so long, in seconds.
+    #[arg(long, value_name = "SECS", default_value_t = 180, env = "AHOY_TRACKER_CLASSIC_TIMEOUT",
+          value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    classic_timeout: u32,
     /// Print one JSON object a line.
     #[arg(long, env = "AHOY_TRACKER_JSON")]
     json: bool,
@@ -66,11 +78,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr()?;
     let console = Console::start(args.json)?;
     let (lines, verbose) = (console.lines(), args.verbose);
-    let on_note = Box::new(move |note: Note| {
+    let on_note = move |note: Note| {
         if verbose || is_notable(&note) {
             lines.print(line(&note));
         }
-    });
+    };
     let sockets = Sockets {
         listeners: vec![listener],
         ..Sockets::default()
@@ -79,7 +91,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         // Whoever reads that we listen may send a signal at once.
         let stop = stop::requested()?;
         console.print(listening(address));
-        tracker::serve(options, sockets, on_note, stop).await
+        if args.no_classic {
+            return tracker::serve(options, sockets, Box::new(on_note), stop).await;
+        }
+        let classic_lines = console.lines();
+        let on_note = move |note: PortNote| match note {
+            PortNote::Shares(note) => on_note(note),
+            PortNote::Classic(note) if verbose || classic::is_notable(&note) => {
+                classic_lines.print(classic::line(&note));
+            }
+            PortNote::Classic(_) => {}
+        };
+        let classic_options = classic::options(&args);
+        serve_tracker(options, classic_options, sockets, Box::new(on_note), stop).await
     };
     runtime::block_on(service)
         .flatten()

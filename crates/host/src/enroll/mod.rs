@@ -87,6 +87,7 @@ impl Keeping {
             match effect {
                 Effect::Datagram { to, local, bytes } => out.datagram(local, to, bytes),
                 Effect::Send { id, bytes } => out.send(id, bytes),
+                Effect::SendShared { id, bytes } => out.send_shared(id, bytes),
                 Effect::Finish { id } => out.finish(id),
                 Effect::Close { id } => out.close(id),
                 Effect::Note(note) => out.note(Notice::Note(note)),

@@ -4,7 +4,7 @@
 //! Ed25519, and no decisions.
 
 mod announcer;
-mod service;
+pub(crate) mod service;
 
 pub use service::{Busy, Door, HANDED_MAX, OnNote, TrackerService, serve};
 

@@ -55,24 +55,31 @@ async fn serve_shown(
     stop: impl Future<Output = ()>,
     shown: Arc<Mutex<Snapshot>>,
 ) -> io::Result<Ending> {
+    let machine = Shown {
+        machine: machine(options)?,
+        shown,
+    };
+    let limits = limits(options.limits.connections_max);
+    drive(machine, sockets, limits, on_note, stop).await
+}
+
+/// A tracker with a secret of its own.
+pub(crate) fn machine(options: Options) -> io::Result<Tracker> {
     let mut secret = [0; 32];
     SystemRandom::new()
         .fill(&mut secret)
         .map_err(|_| io::Error::other("the system gives no random bytes"))?;
-    let machine = Shown {
-        machine: Tracker::new(options, secret, verify_signature),
-        shown,
-    };
-    let limits = Limits {
-        connections_max: options
-            .limits
-            .connections_max
-            .saturating_add(CONNECTIONS_SPARE),
+    Ok(Tracker::new(options, secret, verify_signature))
+}
+
+/// What the loops enforce for a tracker with so many connections.
+pub(crate) fn limits(connections_max: usize) -> Limits {
+    Limits {
+        connections_max: connections_max.saturating_add(CONNECTIONS_SPARE),
         stalled_max: STALLED_MAX,
         stop_max: STOP_MAX,
         ..Limits::default()
-    };
-    drive(machine, sockets, limits, on_note, stop).await
+    }
 }
 
 /// A tracker on a thread of its own; ends when it is dropped.

@@ -46,6 +46,7 @@ impl World {
                     format!("{to}<{}", text(&bytes))
                 }
                 Effect::Send { id, bytes } => format!("send {} {}", id.0, text(&bytes)),
+                Effect::SendShared { id, .. } => panic!("nothing is shared with {id:?}"),
                 Effect::Finish { id } => format!("finish {}", id.0),
                 Effect::Close { id } => format!("close {}", id.0),
                 Effect::Exit => "exit".to_owned(),

@@ -14,14 +14,14 @@ pub(super) const BURST_MAX: u32 = 256;
 pub(super) const REFILL_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Debug)]
-pub(super) struct Budget {
+pub(crate) struct Budget {
     tokens: u32,
     /// Refilled up to here.
     since: Moment,
 }
 
 impl Budget {
-    pub(super) fn new(now: Moment) -> Self {
+    pub(crate) fn new(now: Moment) -> Self {
         Self {
             tokens: BURST_MAX,
             since: now,
@@ -29,7 +29,7 @@ impl Budget {
     }
 
     /// Takes so many tokens out; false, and none taken, if there are fewer.
-    pub(super) fn pay(&mut self, now: Moment, cost: u32) -> bool {
+    pub(crate) fn pay(&mut self, now: Moment, cost: u32) -> bool {
         let refills = (now - self.since).as_millis() / REFILL_INTERVAL.as_millis();
         let refills = u32::try_from(refills).unwrap_or(u32::MAX);
         self.tokens = self.tokens.saturating_add(refills).min(BURST_MAX);

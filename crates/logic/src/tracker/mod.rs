@@ -9,7 +9,7 @@
 //! put into either machine that has not been through the check.
 
 mod announcer;
-mod budget;
+pub(crate) mod budget;
 mod registry;
 mod server;
 mod view;

@@ -83,7 +83,9 @@ impl World {
                 }
                 Effect::Note(note) => self.notes.push(note),
                 Effect::Exit => self.wires.values_mut().for_each(|wire| wire.closed = true),
-                Effect::Datagram { .. } => panic!("a tracker sends no datagrams"),
+                Effect::Datagram { .. } | Effect::SendShared { .. } => {
+                    panic!("a tracker sends no datagrams, and to each its own bytes")
+                }
             }
         }
     }
