@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ahoy_logic::moment::Moment;
@@ -39,24 +39,87 @@ pub enum Mail {
     Stop,
 }
 
+/// Most messages of peers that wait for the conductor. More of them wait with their senders: a
+/// link whose message has no room reads no further, so a flood fills the flooder's own memory.
+const HEARD_MAX: usize = 128;
+
 /// Everybody's way to the conductor.
 #[derive(Clone)]
-pub struct Mailbox(pub Sender<Mail>);
+pub struct Mailbox {
+    sender: Sender<Mail>,
+    heard: Arc<Heard>,
+}
+
+impl Mailbox {
+    /// A mailbox in front of this sender, and the count that the conductor keeps with it.
+    pub fn new(sender: Sender<Mail>) -> (Self, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        let mailbox = Self {
+            sender,
+            heard: Arc::clone(&heard),
+        };
+        (mailbox, heard)
+    }
+}
+
+/// Counts the messages of peers that wait for the conductor.
+#[derive(Default)]
+pub struct Heard {
+    state: Mutex<HeardState>,
+    room: Condvar,
+}
+
+#[derive(Default)]
+struct HeardState {
+    waiting: usize,
+    ended: bool,
+}
+
+impl Heard {
+    /// One more; waits for room. The wait ends with the conductor at the latest, which works off
+    /// what is there and waits for no peer.
+    fn enter(&self) {
+        let full = |state: &mut HeardState| state.waiting >= HEARD_MAX && !state.ended;
+        let state = self.room.wait_while(self.lock(), full);
+        state.unwrap_or_else(PoisonError::into_inner).waiting += 1;
+    }
+
+    /// One has been taken out.
+    fn leave(&self) {
+        let mut state = self.lock();
+        state.waiting = state.waiting.saturating_sub(1);
+        drop(state);
+        self.room.notify_one();
+    }
+
+    /// Nobody takes anything out any more.
+    fn end(&self) {
+        self.lock().ended = true;
+        self.room.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HeardState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Listener for Mailbox {
     fn input(&self, input: Input) {
         // After the end nobody listens, and nobody needs to.
-        let _ = self.0.send(Mail::Input(input));
+        let _ = self.sender.send(Mail::Input(input));
     }
 
     fn warn(&self, text: String) {
-        let _ = self.0.send(Mail::Warn(text));
+        let _ = self.sender.send(Mail::Warn(text));
     }
 }
 
 impl Port for Mailbox {
     fn input(&self, input: Input) {
-        let _ = self.0.send(Mail::Input(input));
+        if matches!(input, Input::Heard { .. }) {
+            self.heard.enter();
+        }
+        let _ = self.sender.send(Mail::Input(input));
     }
 }
 
@@ -76,6 +139,12 @@ impl Shared {
     }
 }
 
+impl<A: Audience> Drop for Conductor<A> {
+    fn drop(&mut self) {
+        self.heard.end();
+    }
+}
+
 /// What the conductor tells upwards; called on its thread.
 pub trait Audience: Send {
     /// The engine has something for the user.
@@ -92,6 +161,8 @@ pub trait Audience: Send {
 pub struct Conductor<A: Audience> {
     /// What arrives.
     pub mail: Receiver<Mail>,
+    /// How much of it is from peers.
+    pub heard: Arc<Heard>,
     /// The engine.
     pub engine: Shared,
     /// Its memory.
@@ -143,7 +214,12 @@ impl<A: Audience> Conductor<A> {
         };
         while let Some(mail) = next {
             match mail {
-                Mail::Input(input) => inputs.push(input),
+                Mail::Input(input) => {
+                    if matches!(input, Input::Heard { .. }) {
+                        self.heard.leave();
+                    }
+                    inputs.push(input);
+                }
                 Mail::Warn(text) => self.audience.warn(text),
                 Mail::AcceptEmpty => self.engine.lock().expect_empty(),
                 Mail::Stop => return (inputs, true),
@@ -221,5 +297,48 @@ impl<A: Audience> Conductor<A> {
             Effect::Read { path, print } => self.disk.read(path, print),
             Effect::Tell(notice) => self.audience.notice(notice),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use ahoy_logic::sync::LinkId;
+    use ahoy_wire::sync::Message;
+
+    use super::*;
+
+    fn said(since: u64) -> Input {
+        Input::Heard {
+            link: LinkId(1),
+            message: Message::Want { since },
+        }
+    }
+
+    #[test]
+    fn a_flood_of_messages_waits_with_its_sender() {
+        let (sender, mail) = channel();
+        let (mailbox, heard) = Mailbox::new(sender);
+        let flooding = mailbox.clone();
+        let flood = std::thread::spawn(move || {
+            (0..10_000).for_each(|n| Port::input(&flooding, said(n)));
+        });
+        for n in 0..9_000 {
+            assert!(heard.lock().waiting <= HEARD_MAX);
+            let Ok(Mail::Input(Input::Heard { message, .. })) = mail.recv() else {
+                panic!("a message")
+            };
+            assert_eq!(
+                message,
+                Message::Want { since: n },
+                "none is lost, in order"
+            );
+            heard.leave();
+        }
+        // What is not from peers never waits, and nobody waits for a conductor that has ended.
+        Port::input(&mailbox, Input::Room { link: LinkId(1) });
+        heard.end();
+        flood.join().expect("it ends");
     }
 }

@@ -64,6 +64,15 @@ struct State {
     closed: bool,
 }
 
+impl State {
+    /// The link with this peer. One that is over counts no more, though its threads may still be
+    /// on their way out: a session that comes in its place must not wait for them.
+    fn with(&self, peer: PeerId) -> Option<Arc<Link>> {
+        let link = self.open.get(self.by_peer.get(&peer)?)?;
+        link.end().is_none().then(|| Arc::clone(link))
+    }
+}
+
 impl Links {
     /// No links yet.
     #[must_use]
@@ -90,7 +99,7 @@ impl Links {
     /// Whether there is a link with `peer`.
     #[must_use]
     pub fn is_connected(&self, peer: PeerId) -> bool {
-        self.lock().by_peer.contains_key(&peer)
+        self.lock().with(peer).is_some()
     }
 
     /// Keeps a place for a session that this end has dialed and that is proved but for the last
@@ -99,7 +108,7 @@ impl Links {
     pub fn reserve(&self, peer: PeerId) -> Option<Reserved> {
         let links = self.this.upgrade()?;
         let mut state = self.lock();
-        let free = !state.closed && !state.by_peer.contains_key(&peer);
+        let free = !state.closed && state.with(peer).is_none();
         (free && state.reserved.insert(peer)).then(|| Reserved { links, peer })
     }
 
@@ -108,11 +117,7 @@ impl Links {
         let (peer, role) = (session.peer(), session.role());
         let (link, replaced) = {
             let mut state = self.lock();
-            let old = state
-                .by_peer
-                .get(&peer)
-                .and_then(|id| state.open.get(id))
-                .cloned();
+            let old = state.with(peer);
             let full = state.open.len() >= LINKS_MAX;
             match &old {
                 Some(old) if !(self.prefers(role, peer) || old.role() == role) => {

@@ -171,7 +171,7 @@ impl Share {
         let (sender, mail) = mpsc::channel();
         let label = device.label.as_str().to_owned();
         let front = Front::new(engine.clone(), claim, label, sender.clone(), on_event);
-        let mailbox = Mailbox(sender);
+        let (mailbox, heard) = Mailbox::new(sender);
         let shelf = FolderShelf {
             engine: engine.clone(),
             root: Arc::clone(&root),
@@ -189,6 +189,7 @@ impl Share {
         let give_up = Arc::new(AtomicBool::new(false));
         let conductor = Conductor {
             mail,
+            heard,
             engine,
             index,
             disk,

@@ -2,6 +2,7 @@
 
 mod cheats;
 mod content;
+mod hostile;
 mod meetings;
 mod records;
 mod sessions;

@@ -106,12 +106,13 @@ fn peers_meet_by_name_or_without_and_remember_each_other() {
 fn a_lost_link_comes_back_by_itself() {
     let (a, b) = (Machine::new(1), Machine::new(2));
     a.meeting.learned(Some(b.id()), b.address(), Source::Ticket);
-    for _ in 0..3 {
-        let at_a = a.next_link();
-        let at_b = b.next_link();
-        assert!(b.side.links.is_connected(a.id()));
-        a.side.link(at_a).hang("for the sake of it");
-        b.side.closed(at_b);
+    for _ in 0..5 {
+        // Both call again, so this may be the one of two that is not kept; then the other one
+        // comes after it.
+        let link = a.next_link();
+        if let Some(link) = a.side.links.link(link) {
+            link.hang("for the sake of it");
+        }
     }
     a.next_link();
 }
