@@ -115,6 +115,7 @@ impl Engine {
         for row in rows {
             engine.restore(row);
         }
+        engine.forget_parked();
         engine
     }
 

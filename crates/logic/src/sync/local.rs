@@ -12,7 +12,7 @@ use ahoy_wire::sync::{Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, V
 
 use super::engine::{Engine, State};
 use super::names;
-use super::tree::{Goal, LIMBO};
+use super::tree::{Goal, LIMBO, PARKED};
 use super::{Act, Found, Look, Notice, Print, Sighting, Synced, Time};
 
 /// An index of at least this many nodes is not believed to have been emptied on purpose while
@@ -34,6 +34,8 @@ pub struct Local {
     /// Names that ahoy changed, with the number of the first look that is younger.
     touched: BTreeMap<(NodeId, Name), u64>,
     touched_before: BTreeMap<(NodeId, Name), u64>,
+    /// Names seen while a directory above them was being moved.
+    unsure: BTreeSet<(NodeId, Name)>,
     /// Directories in which the user made or removed something, so that their mtime is new.
     stirred: BTreeSet<NodeId>,
     /// Strange names a reader has been told about.
@@ -189,6 +191,10 @@ impl Engine {
         if self.work.note_sighting(dir, &name, print) {
             return;
         }
+        if self.is_on_the_move(dir) {
+            self.see_later(dir, path, name);
+            return;
+        }
         let at = self.tree.on_disk(dir, &name);
         let known = at.and_then(|id| self.tree.node(id)?.synced.as_ref().map(|s| s.print));
         match (at, known, print) {
@@ -229,6 +235,30 @@ impl Engine {
         }
     }
 
+    /// A step is out that moves this directory: what was seen at the old path and what was not
+    /// says nothing of what is in it.
+    fn is_on_the_move(&self, dir: NodeId) -> bool {
+        let mut above = self.tree.above(dir).chain([dir]);
+        self.work.steps_out() > 0 && above.any(|dir| self.work.is_moving(dir))
+    }
+
+    fn see_later(&mut self, dir: NodeId, path: &RelPath, name: Name) {
+        if self.local.unsure.len() < TOUCHED_NAMES_MAX {
+            self.local.unsure.insert((dir, name));
+        } else {
+            self.look(Look::At(path.clone(), name));
+        }
+    }
+
+    /// A directory has been moved, or has not: looks at what could not be believed meanwhile.
+    pub(super) fn see_now(&mut self) {
+        for (dir, name) in std::mem::take(&mut self.local.unsure) {
+            if let Some(path) = self.dir_path(dir) {
+                self.look(Look::At(path, name));
+            }
+        }
+    }
+
     fn miss(&mut self, id: NodeId, asked: Option<u64>) {
         let next = match (self.local.missing.get(&id), asked) {
             (Some(Missing::Asked(ask)), Some(asked)) if asked >= *ask => Missing::Confirmed,
@@ -252,13 +282,25 @@ impl Engine {
         let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
             return;
         };
+        self.to_limbo(id, asked);
+        // Whatever turns up elsewhere has until the answer to this to do so.
+        if let Some(dir) = self.dir_path(synced.parent) {
+            self.look(Look::At(dir, synced.name));
+        }
+    }
+
+    /// It is not where it was, and has until the next whole look to turn up elsewhere.
+    fn to_limbo(&mut self, id: NodeId, asked: Option<u64>) {
+        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
+            return;
+        };
         let hex: String = id.0.iter().map(|b| format!("{b:02x}")).collect();
         let name = Name::new(hex.as_bytes()).expect("hex digits are a good name");
-        let (dir, at) = (synced.parent, synced.name.clone());
+        let parent = LIMBO;
         self.tree.set_synced(
             id,
             Some(Synced {
-                parent: LIMBO,
+                parent,
                 name,
                 ..synced
             }),
@@ -266,9 +308,14 @@ impl Engine {
         self.keep(id);
         self.local.missing.remove(&id);
         self.miss(id, asked);
-        // Whatever turns up elsewhere has until the answer to this to do so.
-        if let Some(dir) = self.dir_path(dir) {
-            self.look(Look::At(dir, at));
+    }
+
+    /// After a start: whatever was parked when the last run ended may have been moved on without
+    /// a note of it. What is still there is told of before the first look (`Input::Parked`).
+    pub(super) fn forget_parked(&mut self) {
+        let parked: Vec<NodeId> = self.tree.in_dir(PARKED).map(|(_, id)| id).collect();
+        for id in parked {
+            self.to_limbo(id, None);
         }
     }
 
@@ -455,7 +502,13 @@ impl Engine {
             return;
         };
         self.local.found(id, Some(&synced.print));
-        if synced.value == value {
+        // The same once more, but another file: whoever put it there wants it there, and what is
+        // on its way here from others does not go over it.
+        let is_put_there = !synced.print.same_file(&print)
+            && !matches!(value, Value::Dir(_))
+            && !self.is_reader()
+            && self.tree.goal_value(id) != Some(&value);
+        if synced.value == value && !is_put_there {
             self.refresh_print(id, print);
             return;
         }
@@ -669,7 +722,11 @@ impl Engine {
             .filter(|(id, state)| match state {
                 Missing::Suspected => true,
                 // The answer was about a place where it no longer is.
-                Missing::Asked(ask) => *ask <= self.local.answered && !self.work.is_busy(**id),
+                Missing::Asked(ask) => {
+                    let dir = self.tree.node(**id).and_then(|n| n.synced.as_ref());
+                    let moves = dir.is_some_and(|dir| self.is_on_the_move(dir.parent));
+                    *ask <= self.local.answered && !self.work.is_busy(**id) && !moves
+                }
                 Missing::Confirmed => false,
             })
             .map(|(id, _)| *id)
@@ -755,6 +812,7 @@ impl Engine {
         };
         let racy = print.racy || super::plan::is_doubtful(&synced, &print);
         let print = Print { racy, ..print };
+        self.local.found(id, Some(&synced.print));
         let parked = super::plan::parked(id, synced);
         self.tree.set_synced(id, Some(Synced { print, ..parked }));
         self.keep(id);

@@ -453,6 +453,9 @@ impl Engine {
                 }
             }
         }
+        if job.moves {
+            self.see_now();
+        }
         self.touch(id);
         self.wake(id);
         if let After::Inherit(other, _) = job.after {

@@ -64,6 +64,8 @@ pub struct Tree {
     nodes: BTreeMap<NodeId, Node>,
     /// Directory and wanted name, to the nodes that want it.
     slots: BTreeMap<(NodeId, Name), BTreeSet<NodeId>>,
+    /// The slots that more than one node wants.
+    contested: BTreeMap<(NodeId, Name), ()>,
     /// Directory and name on disk, to the node that is there.
     disk: BTreeMap<(NodeId, Name), NodeId>,
     /// Content on disk, to the nodes that hold it.
@@ -341,9 +343,13 @@ impl Tree {
             }
             if let Some(new) = slot {
                 stale.push(new.0);
-                let rivals = self.slots.entry(new).or_default();
+                let rivals = self.slots.entry(new.clone()).or_default();
                 rivals.insert(id);
                 self.touched.extend(rivals.iter().copied());
+                match rivals.len() {
+                    1 => self.crowd(new.0),
+                    _ => drop(self.contested.insert(new, ())),
+                }
             }
         }
     }
@@ -352,10 +358,23 @@ impl Tree {
         if let Some(rivals) = self.slots.get_mut(slot) {
             rivals.remove(&id);
             self.touched.extend(rivals.iter().copied());
+            if rivals.len() < 2 {
+                self.contested.remove(slot);
+            }
             if rivals.is_empty() {
                 self.slots.remove(slot);
+                self.crowd(slot.0);
             }
         }
+    }
+
+    /// A name in this directory is taken or free now, and it may be the one under which a node
+    /// stands beside its namesake.
+    fn crowd(&mut self, dir: NodeId) {
+        let displaced = within(&self.contested, dir)
+            .filter_map(|(name, ())| self.slots.get(&(dir, name.clone())))
+            .flatten();
+        self.touched.extend(displaced.copied());
     }
 
     /// A directory has a new place: finds the circles that this closes or opens.
