@@ -420,6 +420,9 @@ impl Disk {
             Act::Move { from, to, expect } => {
                 let inode = self.expect(from, expect)?;
                 self.free(to)?;
+                if to.as_bytes().starts_with(&[from.as_bytes(), b"/"].concat()) {
+                    return Err(Trouble::Refused("a directory into itself".into()));
+                }
                 self.take_out(from);
                 self.renamed(inode);
                 self.put_in(to, inode);

@@ -270,7 +270,9 @@ impl Engine {
             if let Some(node) = self.tree.node(id) {
                 let at = self.tree.path(id);
                 let (place, goal) = (&node.record.place, self.tree.goal(id));
-                reasons.push(format!("{id:?} at {at:?}, wants {goal:?}, {place:?}"));
+                let on_disk = node.synced.as_ref().map(|on| (on.parent, on.name.clone()));
+                let at = at.map_or(format!("{on_disk:?}"), |at| format!("{at:?}"));
+                reasons.push(format!("{id:?} at {at}, wants {goal:?}, {place:?}"));
             }
         }
         reasons

@@ -235,10 +235,10 @@ impl Engine {
         }
     }
 
-    /// A content that lost a conflict is nowhere to be had, and only its author can say that it is
-    /// gone. The author may never have met that conflict (it went on from its version before), so
-    /// everybody is told of the copy that waits for its content: whoever does not have it either
-    /// tells others.
+    /// A content is nowhere to be had, and only its author can say that it is gone. The author may
+    /// never have heard of it in this connection (it lost a conflict that the author, who went on
+    /// from that version, never met), so everybody is told of the record that waits for its
+    /// content: whoever does not have it either tells others.
     pub(super) fn plead(&mut self, id: NodeId) {
         for link in self.gossip.links.values_mut() {
             link.pleas.insert(id);

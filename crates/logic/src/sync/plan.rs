@@ -146,7 +146,8 @@ impl Engine {
         let Some(at) = self.tree.path(id) else {
             return self.wait_for_unparking(id);
         };
-        if let Some(busy) = self.work.busy_below(id) {
+        let moving = self.tree.above(id).find(|dir| self.work.is_moving(*dir));
+        if let Some(busy) = moving.or(self.work.busy_below(id)) {
             return self.wait(id, busy);
         }
         let keys = vec![(synced.parent, synced.name.clone())];
@@ -300,6 +301,9 @@ impl Engine {
             Ok(to) => to,
             Err(verdict) => return verdict,
         };
+        if let Some(displaced) = self.on_the_way_out(id, parent) {
+            return self.wait(id, displaced);
+        }
         if let Some(busy) = self.work.busy_below(id) {
             return self.wait(id, busy);
         }
@@ -324,6 +328,21 @@ impl Engine {
         };
         let keys = vec![(synced.parent, synced.name), (parent, name)];
         self.order(id, act, keys, After::Become(Box::new(next)))
+    }
+
+    /// The directory that a node is to be in can still be inside of the node itself, as long as one
+    /// between them is not where it is to be.
+    fn on_the_way_out(&self, id: NodeId, parent: NodeId) -> Option<NodeId> {
+        let chain: Vec<NodeId> = [parent]
+            .into_iter()
+            .chain(self.tree.above(parent))
+            .collect();
+        let end = chain.iter().position(|dir| *dir == id)?;
+        let is_displaced = |dir: &NodeId| {
+            let synced = self.tree.node(*dir).and_then(|node| node.synced.as_ref());
+            synced.is_some_and(|on| self.tree.goal(*dir) != Goal::At(on.parent, on.name.clone()))
+        };
+        chain.into_iter().take(end).find(is_displaced)
     }
 
     fn plan_content(&mut self, id: NodeId, synced: Synced) -> Verdict {

@@ -83,7 +83,7 @@ impl Engine {
                         self.give_up(id);
                         return Err(Verdict::Again);
                     }
-                    if asked == AUTHOR_REFUSALS && self.has_lost_conflict(id) {
+                    if asked == AUTHOR_REFUSALS {
                         self.plead(id);
                     }
                     return Err(self.pause(id, REFUSAL_PAUSE));
@@ -95,8 +95,9 @@ impl Engine {
     }
 
     /// A content that nobody may have any more although a record asks for it. There are two ways
-    /// to that: it lost a conflict and its author's user replaced it before anyone fetched it; or
-    /// its author deleted it while somebody else, who had an older version, moved the file.
+    /// to that: it lost a conflict, or gave way to another version, and its author's user replaced
+    /// it before anyone fetched it; or its author deleted it while somebody else, who had an older
+    /// version, moved the file.
     ///
     /// Of the first only the author may say that it is gone: a refusal can mean that the file was
     /// not where its machine believed it to be. Of the second a user has seen the content and
@@ -112,13 +113,6 @@ impl Engine {
         let author = body.dot.replica;
         let is_here = |link: &LinkId| self.gossip.replica(*link) == Some(author);
         let is_mine = author == self.who.replica;
-        (self.has_lost_conflict(id) && is_mine)
-            || (body.value.is_gone() && (is_mine || links.iter().any(is_here)))
-    }
-
-    /// It is there to keep a content that lost a conflict, and is not here yet.
-    fn has_lost_conflict(&self, id: NodeId) -> bool {
-        let node = self.tree.node(id);
-        node.is_some_and(|node| node.record.copy_of.is_some() && node.synced.is_none())
+        is_mine || (body.value.is_gone() && links.iter().any(is_here))
     }
 }
