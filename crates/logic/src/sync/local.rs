@@ -12,39 +12,35 @@ use ahoy_wire::sync::{Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, V
 
 use super::engine::{Engine, State};
 use super::names;
-use super::tree::{Goal, LIMBO, PARKED};
+use super::tree::Goal;
 use super::{Act, Found, Look, Notice, Print, Sighting, Synced, Time};
 
-/// An index of at least this many nodes is not believed to have been emptied on purpose while
-/// ahoy was not running.
-const EMPTIED_NODES_MIN: u64 = 4;
-
 /// Names that were touched by ahoy itself are remembered over two whole looks, at most this many.
-const TOUCHED_NAMES_MAX: usize = 400_000;
+pub(super) const TOUCHED_NAMES_MAX: usize = 400_000;
 
 /// What is known of the user's doings and not yet decided.
 #[derive(Debug, Default)]
 pub struct Local {
-    missing: BTreeMap<NodeId, Missing>,
+    pub(super) missing: BTreeMap<NodeId, Missing>,
     /// The highest number of a look that has been answered.
-    answered: u64,
-    missing_inodes: BTreeMap<(u64, Time), NodeId>,
+    pub(super) answered: u64,
+    pub(super) missing_inodes: BTreeMap<(u64, Time), NodeId>,
     /// Files that are being read, by path.
     reading: BTreeMap<RelPath, Print>,
     /// Names that ahoy changed, with the number of the first look that is younger.
-    touched: BTreeMap<(NodeId, Name), u64>,
-    touched_before: BTreeMap<(NodeId, Name), u64>,
+    pub(super) touched: BTreeMap<(NodeId, Name), u64>,
+    pub(super) touched_before: BTreeMap<(NodeId, Name), u64>,
     /// Names seen while a directory above them was being moved.
-    unsure: BTreeSet<(NodeId, Name)>,
+    pub(super) unsure: BTreeSet<(NodeId, Name)>,
     /// Directories in which the user made or removed something, so that their mtime is new.
-    stirred: BTreeSet<NodeId>,
+    pub(super) stirred: BTreeSet<NodeId>,
     /// Strange names a reader has been told about.
     not_sent: BTreeSet<RelPath>,
 }
 
 /// How sure it is that something is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Missing {
+pub(super) enum Missing {
     Suspected,
     /// A look with this number was asked for.
     Asked(u64),
@@ -232,90 +228,6 @@ impl Engine {
                 };
                 self.saw_leaf(dir, name, at, value, print, asked);
             }
-        }
-    }
-
-    /// A step is out that moves this directory: what was seen at the old path and what was not
-    /// says nothing of what is in it.
-    fn is_on_the_move(&self, dir: NodeId) -> bool {
-        let mut above = self.tree.above(dir).chain([dir]);
-        self.work.steps_out() > 0 && above.any(|dir| self.work.is_moving(dir))
-    }
-
-    fn see_later(&mut self, dir: NodeId, path: &RelPath, name: Name) {
-        if self.local.unsure.len() < TOUCHED_NAMES_MAX {
-            self.local.unsure.insert((dir, name));
-        } else {
-            self.look(Look::At(path.clone(), name));
-        }
-    }
-
-    /// A directory has been moved, or has not: looks at what could not be believed meanwhile.
-    pub(super) fn see_now(&mut self) {
-        for (dir, name) in std::mem::take(&mut self.local.unsure) {
-            if let Some(path) = self.dir_path(dir) {
-                self.look(Look::At(path, name));
-            }
-        }
-    }
-
-    fn miss(&mut self, id: NodeId, asked: Option<u64>) {
-        let next = match (self.local.missing.get(&id), asked) {
-            (Some(Missing::Asked(ask)), Some(asked)) if asked >= *ask => Missing::Confirmed,
-            (Some(state), _) => *state,
-            (None, _) => Missing::Suspected,
-        };
-        self.local.missing.insert(id, next);
-        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.as_ref()) else {
-            return;
-        };
-        if !matches!(synced.value, Value::Dir(_)) {
-            let print = synced.print;
-            self.local
-                .missing_inodes
-                .insert((print.inode, print.birth), id);
-        }
-    }
-
-    /// Whatever was at this name is not there any more, something else is.
-    fn vacate(&mut self, id: NodeId, asked: Option<u64>) {
-        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
-            return;
-        };
-        self.to_limbo(id, asked);
-        // Whatever turns up elsewhere has until the answer to this to do so.
-        if let Some(dir) = self.dir_path(synced.parent) {
-            self.look(Look::At(dir, synced.name));
-        }
-    }
-
-    /// It is not where it was, and has until the next whole look to turn up elsewhere.
-    fn to_limbo(&mut self, id: NodeId, asked: Option<u64>) {
-        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
-            return;
-        };
-        let hex: String = id.0.iter().map(|b| format!("{b:02x}")).collect();
-        let name = Name::new(hex.as_bytes()).expect("hex digits are a good name");
-        let parent = LIMBO;
-        self.tree.set_synced(
-            id,
-            Some(Synced {
-                parent,
-                name,
-                ..synced
-            }),
-        );
-        self.keep(id);
-        self.local.missing.remove(&id);
-        self.miss(id, asked);
-    }
-
-    /// After a start: whatever was parked when the last run ended may have been moved on without
-    /// a note of it. What is still there is told of before the first look (`Input::Parked`).
-    pub(super) fn forget_parked(&mut self) {
-        let parked: Vec<NodeId> = self.tree.in_dir(PARKED).map(|(_, id)| id).collect();
-        for id in parked {
-            self.to_limbo(id, None);
         }
     }
 
@@ -672,149 +584,6 @@ impl Engine {
             None,
         );
         self.tree.set_synced(id, Some(synced));
-        self.keep(id);
-    }
-
-    /// The looks that belong together are over.
-    pub(super) fn settled(&mut self, whole_tree: bool) {
-        if matches!(self.state, State::RootLost | State::Emptied) {
-            return;
-        }
-        if whole_tree {
-            let lost: Vec<NodeId> = self.tree.in_dir(LIMBO).map(|(_, id)| id).collect();
-            for id in lost {
-                self.miss(id, None);
-            }
-            let stale = std::mem::take(&mut self.local.touched);
-            self.local.touched_before = stale;
-            if self.state == State::Starting {
-                if self.is_emptied() && !self.may_be_empty {
-                    let nodes = self.tree.census().nodes();
-                    self.state = State::Emptied;
-                    self.tell(Notice::Emptied { nodes });
-                    return;
-                }
-                self.state = State::Running;
-            }
-        }
-        self.ask_for_suspects();
-        self.bury_missing();
-        for dir in std::mem::take(&mut self.local.stirred) {
-            if let Some((parent, name)) = self.tree.path(dir).and_then(|path| path.split()) {
-                self.look(Look::At(parent, name));
-            }
-        }
-    }
-
-    /// Nothing at all is left at the top of the folder, though there was enough to make a slip of
-    /// the hand or a missing mount more likely than intent.
-    fn is_emptied(&self) -> bool {
-        let missing = |id| self.local.missing.contains_key(&id);
-        self.tree.census().nodes() >= EMPTIED_NODES_MIN
-            && self.tree.in_dir(NodeId::ROOT).all(|(_, id)| missing(id))
-    }
-
-    pub(super) fn ask_for_suspects(&mut self) {
-        let suspects: Vec<NodeId> = self
-            .local
-            .missing
-            .iter()
-            .filter(|(id, state)| match state {
-                Missing::Suspected => true,
-                // The answer was about a place where it no longer is.
-                Missing::Asked(ask) => {
-                    let dir = self.tree.node(**id).and_then(|n| n.synced.as_ref());
-                    let moves = dir.is_some_and(|dir| self.is_on_the_move(dir.parent));
-                    *ask <= self.local.answered && !self.work.is_busy(**id) && !moves
-                }
-                Missing::Confirmed => false,
-            })
-            .map(|(id, _)| *id)
-            .collect();
-        for id in suspects {
-            let in_limbo = self
-                .tree
-                .node(id)
-                .and_then(|n| n.synced.as_ref())
-                .is_some_and(|synced| synced.parent == LIMBO);
-            let next = match self.tree.path(id).and_then(|path| path.split()) {
-                _ if in_limbo => Missing::Confirmed,
-                Some((dir, name)) => Missing::Asked(self.look(Look::At(dir, name))),
-                // Its directory is missing too, and will take it along.
-                None => Missing::Suspected,
-            };
-            self.local.missing.insert(id, next);
-        }
-    }
-
-    /// Deletes what is confirmed to be gone, and all that was in it.
-    fn bury_missing(&mut self) {
-        let confirmed: Vec<NodeId> = self
-            .local
-            .missing
-            .iter()
-            .filter(|(_, state)| **state == Missing::Confirmed)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in confirmed {
-            self.bury(id);
-        }
-        let tree = &self.tree;
-        let is_here = |id: &NodeId| tree.node(*id).is_some_and(|n| n.synced.is_some());
-        self.local.missing.retain(|id, _| is_here(id));
-        self.local.missing_inodes.retain(|_, id| is_here(id));
-    }
-
-    /// False if something in it is being worked on: the work will fail, and then we come again.
-    fn bury(&mut self, id: NodeId) -> bool {
-        let children: Vec<NodeId> = self.tree.in_dir(id).map(|(_, child)| child).collect();
-        if !children.into_iter().all(|child| self.bury(child)) || self.work.is_busy(id) {
-            return false;
-        }
-        let Some(node) = self.tree.node(id) else {
-            return true;
-        };
-        let Some(synced) = node.synced.clone() else {
-            return true;
-        };
-        self.local.found(id, Some(&synced.print));
-        self.stir(synced.parent);
-        let wanted = self.tree.goal(id) != Goal::Absent;
-        self.tree.set_synced(id, None);
-        self.keep(id);
-        if !wanted || self.is_reader() {
-            return true;
-        }
-        let dot = self.dot();
-        let value = Value::Gone {
-            was: Box::new(synced.value),
-            seen: synced.place_clock,
-        };
-        let body = self.own_body(&synced.body_clock, dot, value);
-        let theirs = Record {
-            body,
-            ..self.tree.node(id).expect("found above").record.clone()
-        };
-        self.absorb(theirs, None);
-        true
-    }
-
-    fn stir(&mut self, dir: NodeId) {
-        if dir != NodeId::ROOT && dir != LIMBO {
-            self.local.stirred.insert(dir);
-        }
-    }
-
-    /// A node was in the parking place when the last run ended.
-    pub(super) fn found_parked(&mut self, id: NodeId, print: Print) {
-        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
-            return;
-        };
-        let racy = print.racy || super::plan::is_doubtful(&synced, &print);
-        let print = Print { racy, ..print };
-        self.local.found(id, Some(&synced.print));
-        let parked = super::plan::parked(id, synced);
-        self.tree.set_synced(id, Some(Synced { print, ..parked }));
         self.keep(id);
     }
 

@@ -14,6 +14,7 @@ mod gossip;
 mod local;
 pub mod meet;
 pub mod merge;
+mod missing;
 mod names;
 mod plan;
 mod port;
