@@ -100,10 +100,12 @@ fn an_emptied_folder_is_believed_only_when_the_user_says_so() {
     let accepted = one.give(Input::Tick);
     assert_eq!(one.engine.progress().state, State::Running);
     let last = asked(&accepted).expect("they are looked for once more") + 3;
-    let mut said = Vec::new();
-    for n in 1..=4 {
-        said.extend(seen_nothing(&mut one, &format!("f{n}"), Some(last)));
-    }
+    let mut said = one.give(Input::Seen {
+        sightings: (1..=4).map(|n| nothing(&format!("f{n}"))).collect(),
+        whole: Vec::new(),
+        asked: Some(last),
+    });
+    said.extend(one.give(Input::Settled { whole_tree: false }));
     said.extend(one.give(Input::Room { link: LINK }));
     let said = sent(&said, LINK);
     assert_eq!(said.len(), 4);
