@@ -167,8 +167,10 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_is_an_error_if_it_was_asked_for_and_passed_over_if_not() {
-        let taken = TcpListener::bind(local(0)).expect("a port");
-        let taken = taken.local_addr().expect("bound");
+        let free = {
+            let listener = TcpListener::bind(local(0)).expect("a port");
+            listener.local_addr().expect("bound")
+        };
         let holder = TcpListener::bind(local(0)).expect("a port");
         let held = holder.local_addr().expect("bound");
         let error = Ports::open(&[held], &[]).expect_err("it is taken");
@@ -178,8 +180,8 @@ mod tests {
         assert_eq!((*address, source.kind()), (held, io::ErrorKind::AddrInUse));
         assert!(error.hint().contains("--listen"), "{}", error.hint());
         // Of what was used before, the first that is free; without any, a port of the system's.
-        let ports = Ports::open(&[], &[Vec::new(), vec![held], vec![taken]]);
-        assert_eq!(ports.expect("ports").addresses(), [taken]);
+        let ports = Ports::open(&[], &[Vec::new(), vec![held], vec![free]]);
+        assert_eq!(ports.expect("ports").addresses(), [free]);
         let ports = Ports::open(&[], &[vec![held]]).expect("ports");
         assert_ne!(ports.port(), Some(held.port()));
     }
