@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            eprint!("{}", cmd::explain(&error));
+            cmd::complain(cmd::explain(&error).trim_end());
             let misuse = error.downcast_ref::<cmd::Misuse>().is_some();
             ExitCode::from(if misuse { 2 } else { 3 })
         }
@@ -74,6 +74,8 @@ fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // Otherwise it would complain on the same standard error, and panic if nobody reads it.
+        .log_internal_errors(false)
         .init();
 }
 

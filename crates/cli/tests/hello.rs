@@ -443,6 +443,35 @@ fn sigterm_ends_the_server_with_status_0() {
     );
 }
 
+/// Its log has gone, as with `2>&1 | head -1`; its clients have not.
+#[test]
+fn nobody_reading_the_log_stops_nobody() {
+    let mut child = ahoy(&["hello", "server", "--verbose", "127.0.0.1", "0"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut first = String::new();
+    let mut log = BufReader::new(child.stderr.take().expect("piped"));
+    log.read_line(&mut first).expect("it says where");
+    drop(log);
+    let port: u16 = first
+        .split(' ')
+        .find_map(|word| word.rsplit_once(':')?.1.parse().ok())
+        .expect("a port");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    socket.set_read_timeout(Some(PATIENCE)).expect("possible");
+    for id in ["0001", "0002", "0003"] {
+        let request = format!("HELLO {id}");
+        let server = (Ipv4Addr::LOCALHOST, port);
+        socket.send_to(request.as_bytes(), server).expect("sent");
+        let mut reply = [0; 128];
+        let (len, _) = socket.recv_from(&mut reply).expect("a reply");
+        assert!(reply[..len].starts_with(format!("OK {id} ").as_bytes()));
+    }
+    child.kill().expect("it runs");
+    child.wait().expect("it ends");
+}
+
 /// With few descriptors, many silent clients, and a fresh one.
 #[test]
 fn want_of_descriptors_stops_nobody() {

@@ -17,7 +17,7 @@ use ahoy_wire::echo::PORT_DEFAULT;
 use anyhow::Context;
 use clap::Subcommand;
 
-use super::{Hint, host_and_port, resolve, say};
+use super::{Hint, complain, host_and_port, resolve, say};
 
 mod bench;
 
@@ -200,7 +200,7 @@ fn ask(args: &ClientArgs) -> anyhow::Result<ExitCode> {
         Err(
             error @ (ClientError::Silent { .. } | ClientError::Cut { .. } | ClientError::Differs),
         ) => {
-            eprintln!("Error: {error}");
+            complain(&format!("Error: {error}"));
             Ok(ExitCode::from(1))
         }
         Err(error @ ClientError::Connect { .. }) => {

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 use serde_json::json;
 
 use super::status::{find_one, strange, whole_path};
-use super::{Hint, say};
+use super::{Hint, complain, say};
 use crate::live::hinted;
 
 /// List a directory of a share that is being synced, with what is still on its way here.
@@ -40,7 +40,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let entries = match ask(&socket, &request)? {
             Reply::Ls { entries } => entries,
             Reply::NoSuchPath => {
-                eprintln!("{path} is not in the share");
+                complain(&format!("{path} is not in the share"));
                 return Ok(ExitCode::from(1));
             }
             Reply::Refused { reason } => return Err(anyhow!(reason)),

@@ -7,6 +7,7 @@ use ahoy_host::sync::home::{Home, TrackerChoice};
 use ahoy_wire::ticket::{ShareName, TrackerAddress};
 use ahoy_wire::tracker::PORT_DEFAULT;
 
+use super::complain;
 use crate::live::{self, TicketWish, hinted};
 
 /// Share a folder: print a ticket for other devices, and keep the folder in sync until stopped.
@@ -51,11 +52,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn warn_of_wide_root(root: &Path) {
     let user_home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
     if root.parent().is_none() || Some(root) == user_home.as_deref() {
-        eprintln!(
-            "Warning: {} holds keys, caches and settings of this device",
+        complain(&format!(
+            "Warning: {} holds keys, caches and settings of this device\n\
+             Hint: share a folder inside it instead",
             root.display()
-        );
-        eprintln!("Hint: share a folder inside it instead");
+        ));
     }
 }
 

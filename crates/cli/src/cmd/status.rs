@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::json;
 
-use super::{Hint, explain, say};
+use super::{Hint, complain, explain, say};
 use crate::live::hinted;
 use crate::live::lines::{notice_words, plain, progress_words};
 use crate::words::{bytes, counted};
@@ -78,7 +78,7 @@ pub fn find(home: &Home, dir: Option<&Path>) -> anyhow::Result<Vec<(PathBuf, Sna
                 found.push((socket, share));
             }
             Ok(_) => {}
-            Err(error) => eprint!("{}", explain(&error.into())),
+            Err(error) => complain(explain(&error.into()).trim_end()),
         }
     }
     found.sort_by(|(_, a), (_, b)| (&a.name, &a.root).cmp(&(&b.name, &b.root)));
@@ -156,7 +156,7 @@ fn asleep(
                     asleep.push(record);
                 }
             }
-            Err(error) => eprint!("{}", explain(&hinted(error.hint(), error))),
+            Err(error) => complain(explain(&hinted(error.hint(), error)).trim_end()),
         }
     }
     Ok(asleep)

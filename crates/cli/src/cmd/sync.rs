@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use ahoy_host::sync::home::Home;
 
-use super::explain;
+use super::{complain, explain};
 use crate::live::{self, TicketWish, hinted};
 
 /// Keep folders in sync that were shared or joined before, until stopped.
@@ -37,7 +37,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Err(error) if args.dir.len() == 1 => return Err(error),
             Err(error) => {
                 broken = true;
-                eprint!("{}", explain(&error));
+                complain(explain(&error).trim_end());
             }
         }
     }

@@ -5,7 +5,7 @@ use ahoy_host::sync::status::Snapshot;
 use serde_json::{Value, json};
 
 use super::{Screen, Shown, Title};
-use crate::cmd::say;
+use crate::cmd::{complain, say};
 
 pub struct Json {
     titles: Vec<Title>,
@@ -71,6 +71,6 @@ impl Screen for Json {
     fn stopping(&mut self) {}
 
     fn warn(&mut self, text: &str) {
-        eprintln!("{text}");
+        complain(text);
     }
 }

@@ -7,7 +7,7 @@ use ahoy_host::sync::status::{Notice, NoticeKind, Snapshot, State};
 use ahoy_wire::sync::escape_for_people;
 
 use super::{Screen, Shown, Title};
-use crate::cmd::say;
+use crate::cmd::{complain, say};
 use crate::words::{bytes, count, counted};
 
 /// Work that takes less is not worth a line.
@@ -149,7 +149,7 @@ impl Screen for Lines {
     }
 
     fn warn(&mut self, text: &str) {
-        eprintln!("{text}");
+        complain(text);
     }
 }
 

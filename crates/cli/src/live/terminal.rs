@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::lines::{brought_words, notice_words, plain, ticket_words};
 use super::{Screen, Shown, Title, qr};
-use crate::cmd::say;
+use crate::cmd::{complain, say};
 use crate::words::{bytes, count, counted, span};
 
 /// Work that takes less gets no bar.
@@ -141,7 +141,7 @@ impl Screen for Terminal {
     }
 
     fn warn(&mut self, text: &str) {
-        self.all.suspend(|| eprintln!("{text}"));
+        self.all.suspend(|| complain(text));
     }
 }
 

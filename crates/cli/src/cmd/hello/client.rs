@@ -14,7 +14,7 @@ use ahoy_wire::hello::{HelloId, ID_BYTES_MAX, IdShape};
 use jiff::Zoned;
 
 use super::{Preset, Shape};
-use crate::cmd::{Hint, Misuse, host_and_port, resolve, say};
+use crate::cmd::{Hint, Misuse, complain, host_and_port, resolve, say};
 
 /// How often a bad id at the prompt is asked for again before that counts as the end of input.
 const BAD_IDS_MAX: usize = 10;
@@ -98,7 +98,7 @@ pub(super) fn run(args: &ClientArgs) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             Err(failure) => {
-                eprintln!("hello: {failure}");
+                complain(&format!("hello: {failure}"));
                 print.line(&format!("Connection Error {id}"));
             }
         }
@@ -152,7 +152,7 @@ fn prompt(shape: IdShape) -> Option<HelloId> {
         }
         match parse_id(String::from_utf8_lossy(&line).trim(), shape) {
             Ok(id) => return Some(id),
-            Err(why) => eprintln!("hello: {why}"),
+            Err(why) => complain(&format!("hello: {why}")),
         }
     }
     None

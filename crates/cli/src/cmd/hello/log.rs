@@ -8,7 +8,7 @@ use ahoy_logic::hello::{Note, Refusal, Transport};
 use jiff::Zoned;
 use serde_json::{Value, json};
 
-use crate::cmd::say;
+use crate::cmd::{complain, say};
 
 /// How events are told; a copy may go to the loop.
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ impl Log {
                     (true, false) => "UDP",
                     (false, _) => "TCP",
                 };
-                eprintln!("hello: listening on {addr} ({transports})");
+                complain(&format!("hello: listening on {addr} ({transports})"));
             }
         }
     }
@@ -56,9 +56,9 @@ impl Log {
         match self.how {
             How::Json => event(json!({"event": "ended", "idle": by_itself})),
             How::Quiet | How::Words if by_itself => {
-                eprintln!("hello: nobody has asked for long enough; ending");
+                complain("hello: nobody has asked for long enough; ending");
             }
-            How::Quiet | How::Words => eprintln!("hello: stopped"),
+            How::Quiet | How::Words => complain("hello: stopped"),
         }
     }
 
@@ -67,7 +67,7 @@ impl Log {
             How::Json => event(as_json(note)),
             How::Words => {
                 let time = Zoned::now().strftime("%H:%M:%S%.3f");
-                eprintln!("{time} {}", as_words(note));
+                complain(&format!("{time} {}", as_words(note)));
             }
             How::Quiet => {}
         }
