@@ -3,7 +3,7 @@
 //! Place and body are merged apart, so that a rename here and an edit there both stay (`sync-20`).
 //! A merge is a join: order, repetition and detours do not matter. Where two contents exclude each
 //! other the loser is handed back, and becomes a node of its own beside the winner
-//! ([`conflict_copy`]).
+//! ([`conflict_copy`]). The specification lists what comes of each pair of deeds (`sync-24`).
 
 use ahoy_wire::sync::{Body, Class, Clock, Dot, NodeId, Place, Record, Relation, Value};
 

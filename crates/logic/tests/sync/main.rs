@@ -1,7 +1,11 @@
-//! One engine by itself: what it says and does in answer to single inputs (`spec/sync.md`). How
-//! several of them come to the same folder is shown by the simulator.
+//! One engine by itself: what it says and does in answer to single inputs (`spec/sync.md`); and
+//! every pair of things done apart, on two machines and on three. How engines fare in bad weather
+//! is shown by the simulator.
 
 mod disk;
+mod folder;
 mod gossip;
 mod one;
+mod pairs;
+mod peers;
 mod reader;
