@@ -1,6 +1,7 @@
 //! One file per verb: each parses its own arguments, runs, and prints.
 
 pub mod check;
+pub mod classic;
 pub mod echo;
 pub mod enroll;
 pub mod hello;

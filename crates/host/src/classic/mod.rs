@@ -1,5 +1,14 @@
 //! The classic file-share dialect in the real world (`spec/classic.md`).
+//!
+//! [`serve_tracker`] is the tracker; [`ClassicPeer`] a peer: its [`Folder`], the threads that fetch
+//! and serve, and the loop that steps the machine.
 
+mod fetch;
+mod folder;
+mod peer;
+mod serve;
 mod tracker;
 
+pub use folder::{Folder, FolderError};
+pub use peer::{ClassicPeer, PeerConfig, PeerNote, PeerStop};
 pub use tracker::{OnPortNote, serve_tracker};

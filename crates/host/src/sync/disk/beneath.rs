@@ -46,7 +46,7 @@ pub(super) fn open_dir(root: BorrowedFd<'_>, path: &RelPath, how: OFlags) -> Res
 }
 
 /// Opens the regular file `name` in `dir` for reading; `Errno::INVAL` if it is anything else.
-pub(super) fn open_file(dir: impl AsFd, name: &[u8], device: Device) -> Result<OwnedFd> {
+pub(crate) fn open_file(dir: impl AsFd, name: &[u8], device: Device) -> Result<OwnedFd> {
     // Without O_NONBLOCK a pipe put there by somebody would hold us up for ever.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let fd = rustix::fs::openat(dir, name, flags | OFlags::CLOEXEC, Mode::empty())?;

@@ -29,7 +29,7 @@ const NAMES_MAX: u32 = 1000;
 
 /// A name for something that is about to be written in `tmp/`. The directory was swept when it
 /// was locked, so a counter is enough to be unique.
-pub(super) fn incoming() -> Vec<u8> {
+pub(crate) fn incoming() -> Vec<u8> {
     format!("in-{:x}", count()).into_bytes()
 }
 
@@ -60,7 +60,7 @@ pub(super) fn parked(node: NodeId) -> Vec<u8> {
 }
 
 /// Creates the file `name` in `tmp/`; it must not be there.
-pub(super) fn create(tmp: impl AsFd, name: &[u8]) -> rustix::io::Result<File> {
+pub(crate) fn create(tmp: impl AsFd, name: &[u8]) -> rustix::io::Result<File> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(tmp, name, flags, Mode::RUSR | Mode::WUSR)?.into())
 }
@@ -108,7 +108,7 @@ fn kept_name(name: &Name, number: u32) -> Name {
 
 /// Renames to a free name; `Errno::EXIST` if it is taken. Where the file system cannot do that
 /// in one step, a second name for the same file does it in two.
-pub(super) fn rename_free(
+pub(crate) fn rename_free(
     from_dir: impl AsFd,
     from: &[u8],
     to_dir: impl AsFd,

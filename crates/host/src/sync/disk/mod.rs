@@ -18,17 +18,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ahoy_logic::sync::{Look, Print, Step};
 use ahoy_wire::sync::RelPath;
 
-mod beneath;
+pub(crate) mod beneath;
 mod chunks;
 mod eyes;
 mod fetch;
 mod hands;
-mod litter;
-mod print;
+pub(crate) mod litter;
+pub(crate) mod print;
 mod publish;
 mod raw;
 mod reader;
-mod root;
+pub(crate) mod root;
 mod stage;
 mod sweep;
 #[cfg(test)]

@@ -16,7 +16,7 @@ const TICK: Time = 20_000_000;
 
 /// The kind of a thing on the disk, as far as sync cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Dir,
     File,
     Link,
@@ -26,28 +26,28 @@ pub(super) enum Kind {
 
 /// One look at one thing.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Glance {
+pub(crate) struct Glance {
     pub kind: Kind,
     pub print: Print,
     pub owner: u32,
 }
 
 /// The device number that a share lives on.
-pub(super) type Device = (u32, u32);
+pub(crate) type Device = (u32, u32);
 
 /// Looks at `name` in `dir` without following it.
-pub(super) fn glance(dir: impl AsFd, name: &[u8], device: Device) -> Result<Glance> {
+pub(crate) fn glance(dir: impl AsFd, name: &[u8], device: Device) -> Result<Glance> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     Ok(Glance::of(&stat(dir, name, flags)?, device))
 }
 
 /// Looks at what `fd` holds open.
-pub(super) fn glance_open(fd: impl AsFd, device: Device) -> Result<Glance> {
+pub(crate) fn glance_open(fd: impl AsFd, device: Device) -> Result<Glance> {
     Ok(Glance::of(&stat(fd, b"", AtFlags::EMPTY_PATH)?, device))
 }
 
 /// The raw answer, birth time included.
-pub(super) fn stat(dir: impl AsFd, name: &[u8], flags: AtFlags) -> Result<Statx> {
+pub(crate) fn stat(dir: impl AsFd, name: &[u8], flags: AtFlags) -> Result<Statx> {
     rustix::fs::statx(
         dir,
         name,
@@ -150,7 +150,7 @@ pub(super) fn hold(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
 }
 
 /// The system's words for an error, without Rust's "(os error 13)".
-pub(super) fn words(error: Errno) -> String {
+pub(crate) fn words(error: Errno) -> String {
     let text = std::io::Error::from(error).to_string();
     text.split(" (os error").next().unwrap_or(&text).to_string()
 }

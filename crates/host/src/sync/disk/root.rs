@@ -178,7 +178,7 @@ impl Root {
 }
 
 /// Makes the directory `name` if it is not there, and opens it; a link in its place is an error.
-fn make_dir(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
+pub(crate) fn make_dir(dir: &OwnedFd, name: &[u8]) -> rustix::io::Result<OwnedFd> {
     match rustix::fs::mkdirat(dir, name, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
