@@ -20,6 +20,7 @@ pub mod report;
 pub mod runner;
 pub mod stream;
 
+pub mod classic;
 pub mod echo;
 pub mod enroll;
 pub mod hello;

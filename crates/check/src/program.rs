@@ -7,6 +7,7 @@
 //! behind is out of our reach.
 
 use std::io::{Read, Write};
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -59,6 +60,19 @@ impl<'a> Program<'a> {
         command: &[String],
         places: &[(&str, &str)],
     ) -> Result<Self, Failure> {
+        Self::start_in(attempt, command, places, None)
+    }
+
+    /// As [`Program::start`], in this working directory.
+    ///
+    /// # Errors
+    /// Skipped likewise.
+    pub fn start_in(
+        attempt: &'a Attempt,
+        command: &[String],
+        places: &[(&str, &str)],
+        directory: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let words: Vec<String> = command.iter().map(|word| filled(word, places)).collect();
         let Some((program, arguments)) = words.split_first() else {
             return Err(Failure::skipped("no command to examine was given"));
@@ -66,6 +80,7 @@ impl<'a> Program<'a> {
         attempt.note(format!("$ {}", shown(words.join(" ").as_bytes())));
         let mut child = Command::new(program)
             .args(arguments)
+            .current_dir(directory.unwrap_or(Path::new(".")))
             // On a terminal its lines would come at once; into a pipe Python keeps them back.
             .env("PYTHONUNBUFFERED", "1")
             .stdin(Stdio::piped())

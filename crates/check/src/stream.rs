@@ -52,6 +52,12 @@ impl<'a> Stream<'a> {
         Ok(Self { socket, attempt })
     }
 
+    /// The attempt that it belongs to.
+    #[must_use]
+    pub fn attempt(&self) -> &'a Attempt {
+        self.attempt
+    }
+
     /// Our own address on this connection.
     ///
     /// # Errors

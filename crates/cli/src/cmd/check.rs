@@ -20,6 +20,7 @@ use clap::{Subcommand, ValueEnum};
 
 use super::{Hint, Misuse, resolve};
 
+mod classic;
 mod enroll;
 mod hello;
 
@@ -89,6 +90,10 @@ enum Service {
     Hello(hello::ServerArgs),
     /// Examine a hello client: start it against a scripted server.
     HelloClient(hello::ClientArgs),
+    /// Examine a tracker of the classic file-share swarm.
+    Tracker(classic::TrackerArgs),
+    /// Examine a peer of the classic file-share swarm: start it against a scripted tracker.
+    Peer(classic::PeerArgs),
 }
 
 #[derive(clap::Args)]
@@ -148,6 +153,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Service::EnrollClient(client) => enroll::client(&client, args.how.list)?,
         Service::Hello(server) => hello::server(&server)?,
         Service::HelloClient(client) => hello::client(&client, args.how.list)?,
+        Service::Tracker(tracker) => classic::tracker(&tracker)?,
+        Service::Peer(peer) => classic::peer(&peer, args.how.list)?,
     };
     examine(column, &args.how)
 }
