@@ -44,7 +44,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(1));
             }
             Reply::Refused { reason } => return Err(anyhow!(reason)),
-            Reply::Status { .. } | Reply::Ticket { .. } | Reply::Stopping => return Err(strange()),
+            Reply::Status { .. }
+            | Reply::Ticket { .. }
+            | Reply::Confirmed { .. }
+            | Reply::Stopping => return Err(strange()),
         };
         for entry in &entries {
             say(&if args.json {

@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod classic;
+pub mod confirm;
 pub mod echo;
 pub mod enroll;
 pub mod hello;

@@ -33,7 +33,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     )? {
         Reply::Ticket { ticket } => say(&ticket),
         Reply::Refused { reason } => return Err(anyhow!(reason)),
-        Reply::Status { .. } | Reply::Ls { .. } | Reply::NoSuchPath | Reply::Stopping => {
+        Reply::Status { .. }
+        | Reply::Ls { .. }
+        | Reply::NoSuchPath
+        | Reply::Confirmed { .. }
+        | Reply::Stopping => {
             return Err(strange());
         }
     }

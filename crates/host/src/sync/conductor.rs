@@ -35,6 +35,8 @@ pub enum Mail {
     Warn(String),
     /// The user says that if the folder is found empty, that is on purpose.
     AcceptEmpty,
+    /// The user says that what has disappeared is meant to be gone.
+    Confirm,
     /// End.
     Stop,
 }
@@ -222,6 +224,9 @@ impl<A: Audience> Conductor<A> {
                 }
                 Mail::Warn(text) => self.audience.warn(text),
                 Mail::AcceptEmpty => self.engine.lock().expect_empty(),
+                Mail::Confirm => {
+                    self.engine.lock().confirm();
+                }
                 Mail::Stop => return (inputs, true),
             }
             if inputs.len() >= TURN_INPUTS_MAX {

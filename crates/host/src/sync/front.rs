@@ -12,7 +12,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use ahoy_logic::sync::merge::value_of;
 use ahoy_logic::sync::tree::Goal;
-use ahoy_logic::sync::{LinkProgress, Notice as Told, Progress, Rights, State as Standing};
+use ahoy_logic::sync::{
+    LinkProgress, Notice as Told, Progress, Rights, State as Standing, Withheld,
+};
 use ahoy_wire::sync::{Chunk, Hash, NodeId, Refusal, RelPath, Value, Wanted};
 use ahoy_wire::ticket::Ticket;
 
@@ -152,12 +154,19 @@ impl Front {
             }
             Standing::Emptied => {
                 let reason = "the folder is empty although files were here; nothing is deleted \
-                              elsewhere; put them back, or start again with --accept-empty";
+                              elsewhere; put them back, or say `ahoy confirm` if it is meant";
                 return State::Halted {
                     reason: reason.into(),
                 };
             }
             Standing::Running => {}
+        }
+        if let Some(Withheld { files, of }) = progress.withheld {
+            let reason = format!(
+                "{files} of {of} files have disappeared at once; they are not deleted elsewhere; \
+                 put them back, or say `ahoy confirm` if it is meant"
+            );
+            return State::Halted { reason };
         }
         let is_behind = |link: &LinkProgress| link.behind > 0 || !link.is_heard;
         if progress.nodes_left > 0 || progress.reading > 0 || progress.links.iter().any(is_behind) {
@@ -369,6 +378,15 @@ impl Desk for Front {
 
     fn ticket(&self, read_only: bool) -> String {
         Front::ticket(self, read_only).to_string()
+    }
+
+    fn confirm(&self) -> bool {
+        let waits = {
+            let progress = self.engine.lock().progress();
+            progress.withheld.is_some() || progress.state == Standing::Emptied
+        };
+        self.send(Mail::Confirm);
+        waits
     }
 
     fn stop(&self) {

@@ -16,7 +16,7 @@ use super::local::Local;
 use super::merge::{conflict_copy, merge_body, merge_place};
 use super::plan::Work;
 use super::tree::{Census, Node, Tree};
-use super::{Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced};
+use super::{Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced, Withheld};
 use crate::moment::Moment;
 
 /// Highest count of another machine's change that this one goes on from. No honest machine comes
@@ -63,6 +63,8 @@ pub enum State {
 pub struct Progress {
     /// See [`State`].
     pub state: State,
+    /// Deletes that wait for the user's word; everything else goes on.
+    pub withheld: Option<Withheld>,
     /// What is on disk.
     pub census: Census,
     /// Nodes that are not yet as they should be.
@@ -188,6 +190,10 @@ impl Engine {
     pub fn flush(&mut self, now: Moment) -> Vec<Effect> {
         self.now = now;
         if self.state == State::Running {
+            if self.guard_deadline().is_some_and(|at| at <= now) {
+                self.bury_missing();
+                self.look_at_stirred();
+            }
             self.plan();
         }
         self.tell_peers();
@@ -209,14 +215,17 @@ impl Engine {
 
     /// When the engine wants an [`Input::Tick`] if nothing else happens, and why.
     pub fn deadline(&self) -> Option<(Moment, &'static str)> {
-        self.work
-            .next_retry()
-            .map(|at| (at, "a step is to be tried again"))
+        let retry = self.work.next_retry();
+        let retry = retry.map(|at| (at, "a step is to be tried again"));
+        let deletes = self.guard_deadline();
+        let deletes = deletes.map(|at| (at, "deletes wait whether more follow"));
+        retry.into_iter().chain(deletes).min()
     }
 
     /// The user says that if the first look finds the folder empty, that is on purpose.
     pub fn expect_empty(&mut self) {
         self.may_be_empty = true;
+        self.local.guard.confirm();
         self.accept_empty();
     }
 
@@ -224,6 +233,7 @@ impl Engine {
     pub fn accept_empty(&mut self) {
         if self.state == State::Emptied {
             self.state = State::Running;
+            self.local.guard.confirm();
             // What was missing then is looked for once more.
             self.ask_for_suspects();
             // Nothing that was seen meanwhile has been believed.
@@ -255,6 +265,7 @@ impl Engine {
     pub fn progress(&self) -> Progress {
         Progress {
             state: self.state,
+            withheld: self.local.guard.withheld(),
             census: self.tree.census(),
             nodes_left: self.work.left(),
             bytes_left: self.work.bytes_left(),

@@ -34,6 +34,8 @@ pub struct Local {
     pub(super) unsure: BTreeSet<(NodeId, Name)>,
     /// Directories in which the user made or removed something, so that their mtime is new.
     pub(super) stirred: BTreeSet<NodeId>,
+    /// Deletes in great number wait.
+    pub(super) guard: super::guard::Guard,
     /// Strange names a reader has been told about.
     not_sent: BTreeSet<RelPath>,
 }

@@ -86,7 +86,9 @@ impl Engine {
             (Some(state), _) => *state,
             (None, _) => Missing::Suspected,
         };
-        self.local.missing.insert(id, next);
+        if self.local.missing.insert(id, next).is_none() {
+            self.guard_miss();
+        }
         let Some(synced) = self.tree.node(id).and_then(|n| n.synced.as_ref()) else {
             return;
         };
@@ -122,6 +124,11 @@ impl Engine {
         }
         self.ask_for_suspects();
         self.bury_missing();
+        self.look_at_stirred();
+    }
+
+    /// The mtimes of directories in which something was made or removed.
+    pub(super) fn look_at_stirred(&mut self) {
         for dir in std::mem::take(&mut self.local.stirred) {
             if let Some((parent, name)) = self.tree.path(dir).and_then(|path| path.split()) {
                 self.look(Look::At(parent, name));
@@ -172,6 +179,9 @@ impl Engine {
 
     /// Deletes what is confirmed to be gone, and all that was in it.
     pub(super) fn bury_missing(&mut self) {
+        if !self.may_bury() {
+            return;
+        }
         let confirmed: Vec<NodeId> = self
             .local
             .missing

@@ -11,6 +11,7 @@ mod circle;
 mod disk;
 mod engine;
 mod gossip;
+mod guard;
 mod local;
 pub mod meet;
 pub mod merge;
@@ -26,6 +27,7 @@ mod work;
 
 pub use disk::{Found, Print, Sighting, Synced, Time};
 pub use engine::{Engine, LinkProgress, Progress, State};
+pub use guard::Withheld;
 pub use port::Identity;
 pub use port::{
     Act, Effect, Input, JobId, LinkId, Look, Notice, Outcome, Outgoing, Rights, Row, Source, Step,

@@ -100,6 +100,10 @@ impl Engine {
         if self.work.is_busy(id) {
             return Verdict::Pending;
         }
+        if self.local.is_missing(id) && self.local.guard.holds(id) {
+            self.work.strand(id);
+            return Verdict::Pending;
+        }
         if self.local.is_missing(id) {
             // Whether the user has removed it is being found out.
             self.work.later(id, self.now + CHANGED_PAUSE);

@@ -347,6 +347,14 @@ pub enum Notice {
         /// How many files and directories were here.
         nodes: u64,
     },
+    /// A great part of the share has disappeared at once: it is deleted elsewhere only when the
+    /// user says so.
+    Vanished {
+        /// Files that are gone.
+        files: u64,
+        /// Of so many.
+        of: u64,
+    },
     /// A change by this reader stays here: it is not sent.
     NotSent {
         /// Which.

@@ -125,6 +125,16 @@ impl Folder {
         self.take(&path(at));
     }
 
+    /// Takes a subtree out of the folder.
+    pub fn take_away(&mut self, at: &str) -> BTreeMap<Vec<u8>, Entry> {
+        self.take(&path(at))
+    }
+
+    /// And puts it in again.
+    pub fn put_back(&mut self, at: &str, taken: BTreeMap<Vec<u8>, Entry>) {
+        self.put(&path(at), taken);
+    }
+
     // What a look finds.
 
     pub fn found(&self, at: &RelPath) -> Found {

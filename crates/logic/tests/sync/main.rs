@@ -5,6 +5,7 @@
 mod disk;
 mod folder;
 mod gossip;
+mod guard;
 mod one;
 mod pairs;
 mod peers;

@@ -96,6 +96,12 @@ impl Peers {
 
     /// The watcher reports these names of one burst.
     pub fn watch(&mut self, index: usize, paths: &[&str]) {
+        self.report(index, paths);
+        self.run();
+    }
+
+    /// The same, without waiting for what comes of it at a later time.
+    pub fn report(&mut self, index: usize, paths: &[&str]) {
         let folder = &self.all[index].folder;
         let mut sightings = Vec::new();
         let mut whole = Vec::new();
@@ -119,6 +125,14 @@ impl Peers {
         self.queue.push_back((index, seen));
         let settled = Input::Settled { whole_tree: false };
         self.queue.push_back((index, settled));
+        while let Some((index, input)) = self.queue.pop_front() {
+            self.give(index, input);
+        }
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self, index: usize) {
+        self.queue.push_back((index, Input::Tick));
         self.run();
     }
 
@@ -271,6 +285,12 @@ impl Peers {
         let (_, _, to) = *self.links.iter().find(|(id, ..)| *id == link)?;
         let (at, print) = self.all[to].engine.as_ref()?.locate(node, hash)?;
         self.read(to, &at, &print)
+    }
+
+    /// How many of `d/0`, `d/1`, ... a machine has.
+    pub fn count_in_d(&self, index: usize) -> usize {
+        let names = self.all[index].folder.at.keys();
+        names.filter(|at| at.as_bytes().starts_with(b"d/")).count()
     }
 
     /// Everything is done, and everybody has the same folder: what it holds.

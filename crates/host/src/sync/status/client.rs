@@ -75,6 +75,7 @@ pub fn running(home: &Home) -> Result<Vec<Running>, HomeError> {
                 Reply::Ls { .. }
                 | Reply::NoSuchPath
                 | Reply::Ticket { .. }
+                | Reply::Confirmed { .. }
                 | Reply::Stopping
                 | Reply::Refused { .. },
             ) => Err(ControlError::Strange(path.clone())),
@@ -168,6 +169,10 @@ mod tests {
 
         fn ticket(&self, read_only: bool) -> String {
             format!("ahoy1{read_only}")
+        }
+
+        fn confirm(&self) -> bool {
+            true
         }
 
         fn stop(&self) {

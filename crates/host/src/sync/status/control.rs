@@ -57,6 +57,8 @@ pub enum Request {
         /// One that grants reading alone.
         read_only: bool,
     },
+    /// What has disappeared is to be deleted elsewhere too.
+    Confirm,
     /// Stop, please.
     Stop,
 }
@@ -81,6 +83,11 @@ pub enum Reply {
     Ticket {
         /// The one line.
         ticket: String,
+    },
+    /// It will be; or nothing had been waiting for that word.
+    Confirmed {
+        /// Something had.
+        waited: bool,
     },
     /// It is being stopped.
     Stopping,
@@ -236,6 +243,9 @@ fn answer(request: &Request, desk: &dyn Desk) -> Reply {
         },
         Request::Ticket { read_only } => Reply::Ticket {
             ticket: desk.ticket(*read_only),
+        },
+        Request::Confirm => Reply::Confirmed {
+            waited: desk.confirm(),
         },
         Request::Stop => {
             desk.stop();

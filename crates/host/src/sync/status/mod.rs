@@ -33,6 +33,9 @@ pub trait Desk: Send + Sync {
     fn list(&self, page: &Page) -> Option<Vec<Entry>>;
     /// A ticket, with the addresses of now; see `Share::ticket`.
     fn ticket(&self, read_only: bool) -> String;
+    /// The user means what has disappeared to be deleted elsewhere too; false if nothing waits for
+    /// that word.
+    fn confirm(&self) -> bool;
     /// Begins an orderly stop; returns at once.
     fn stop(&self);
 }
@@ -194,7 +197,7 @@ pub enum NoticeKind {
     Conflict,
     /// A file is left out for now.
     Trouble,
-    /// The folder is suddenly empty.
+    /// The folder is suddenly empty, or a great part of it.
     Emptied,
     /// A change by a reader stays here.
     NotSent,
@@ -226,6 +229,13 @@ impl Notices {
             Told::Emptied { nodes } => {
                 let text = format!(
                     "the folder is empty, {nodes} entries were here: not deleted elsewhere"
+                );
+                (NoticeKind::Emptied, None, text)
+            }
+            Told::Vanished { files, of } => {
+                let text = format!(
+                    "{files} of {of} files have disappeared at once: not deleted elsewhere \
+                     before `ahoy confirm`"
                 );
                 (NoticeKind::Emptied, None, text)
             }

@@ -1,0 +1,226 @@
+//! The guard before deletes in great number (`sync-35`): who loses more than half of a share at
+//! once has more likely slipped than tidied up. What has disappeared then is not told to anybody
+//! before the user says that it was meant; everything else goes on.
+//!
+//! A mass of files disappears one by one. So that the first of them are not told before the mass
+//! is seen, a deletion in a large share waits until nothing else has disappeared for a moment.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ahoy_wire::sync::{NodeId, Value};
+
+use super::engine::{Engine, State};
+use super::local::Missing;
+use super::{Effect, Notice};
+use crate::moment::Moment;
+
+/// Shares with more files than this are guarded.
+const GUARDED_FILES_MIN: u64 = 100;
+
+/// Nothing else has disappeared for this long: that was all.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// Deletions one after the other are told after this long, though they do not end.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The same two where more than one in [`MANY_PART`] files are on their way out.
+const QUIET_OF_MANY: Duration = Duration::from_secs(1);
+const PATIENCE_WITH_MANY: Duration = Duration::from_secs(60);
+const MANY_PART: u64 = 20;
+
+/// Deletions that are further apart than this do not belong together.
+const APART: Duration = Duration::from_secs(2);
+
+/// What the guard knows.
+#[derive(Debug, Default)]
+pub struct Guard {
+    run: Option<Run>,
+    withheld: Option<Withheld>,
+    /// The user has said that what is missing is meant to be.
+    is_confirmed: bool,
+    /// Nodes that are missing and about which there would be something to be done.
+    waiting: BTreeSet<NodeId>,
+}
+
+/// Deletions that belong together.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// Files of the share when it began.
+    files: u64,
+    /// Files whose deletion has been told.
+    told: u64,
+    /// Since when something has been waiting to be told.
+    since: Moment,
+    /// When something was last found missing.
+    latest: Moment,
+}
+
+/// Deletions that wait for the user's word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Withheld {
+    /// Files that have disappeared.
+    pub files: u64,
+    /// Of so many.
+    pub of: u64,
+}
+
+impl Guard {
+    /// What waits for the user's word.
+    pub fn withheld(&self) -> Option<Withheld> {
+        self.withheld
+    }
+
+    /// Whether a missing node has to wait for the user's word.
+    pub fn holds(&mut self, id: NodeId) -> bool {
+        let is_withheld = self.withheld.is_some();
+        if is_withheld {
+            self.waiting.insert(id);
+        }
+        is_withheld
+    }
+
+    /// The user's word for what is missing now, or will be found missing by the first look.
+    pub fn confirm(&mut self) {
+        self.is_confirmed = true;
+        self.withheld = None;
+    }
+}
+
+impl Engine {
+    /// The user says that what has disappeared is meant to be gone: the files of a folder that was
+    /// found empty, or a great part of the share at once. False if nothing waits for that word.
+    pub fn confirm(&mut self) -> bool {
+        if self.state == State::Emptied {
+            self.accept_empty();
+            return true;
+        }
+        if self.local.guard.withheld.is_none() {
+            return false;
+        }
+        self.local.guard.confirm();
+        self.release();
+        // They are looked for once more.
+        for state in self.local.missing.values_mut() {
+            *state = Missing::Suspected;
+        }
+        self.ask_for_suspects();
+        true
+    }
+
+    /// Something has just been found missing.
+    pub(super) fn guard_miss(&mut self) {
+        let files = self.tree.census().files;
+        let now = self.now;
+        match &mut self.local.guard.run {
+            Some(run) if now < run.latest + APART || self.local.missing.len() > 1 => {
+                run.latest = now;
+                if self.local.missing.len() <= 1 {
+                    run.since = now;
+                }
+            }
+            run => {
+                *run = (files > GUARDED_FILES_MIN).then_some(Run {
+                    files,
+                    told: 0,
+                    since: now,
+                    latest: now,
+                });
+            }
+        }
+    }
+
+    /// Whether what is confirmed to be gone may be told now.
+    pub(super) fn may_bury(&mut self) -> bool {
+        if self.local.missing.is_empty() {
+            self.guard_rest();
+            return true;
+        }
+        let guard = &self.local.guard;
+        let Some(run) = guard.run.filter(|_| !self.is_reader()) else {
+            return true;
+        };
+        if guard.is_confirmed {
+            return true;
+        }
+        let is_withheld = guard.withheld.is_some();
+        if !is_withheld && self.now < self.guard_due(&run) {
+            return false;
+        }
+        let (files, of) = (self.files_gone(), run.files);
+        if is_withheld || (files + run.told) * 2 > of {
+            self.local.guard.withheld = Some(Withheld { files, of });
+            if !is_withheld {
+                self.out.push(Effect::Tell(Notice::Vanished { files, of }));
+            }
+            return false;
+        }
+        self.local.guard.run = Some(Run {
+            told: run.told + files,
+            since: self.now,
+            ..run
+        });
+        true
+    }
+
+    /// Nothing is missing (any more).
+    pub(super) fn guard_rest(&mut self) {
+        let guard = &mut self.local.guard;
+        guard.withheld = None;
+        if self.state == State::Running {
+            guard.is_confirmed = false;
+        }
+        self.release();
+    }
+
+    fn release(&mut self) {
+        for id in std::mem::take(&mut self.local.guard.waiting) {
+            self.touch(id);
+        }
+    }
+
+    fn guard_due(&self, run: &Run) -> Moment {
+        let many = self.local.missing.len() as u64 * MANY_PART > run.files;
+        let (quiet, patience) = match many {
+            true => (QUIET_OF_MANY, PATIENCE_WITH_MANY),
+            false => (QUIET, PATIENCE),
+        };
+        (run.latest + quiet).min(run.since + patience)
+    }
+
+    /// When [`Engine::may_bury`] can give another answer by itself.
+    pub(super) fn guard_deadline(&self) -> Option<Moment> {
+        let guard = &self.local.guard;
+        let waits = self.state == State::Running
+            && guard.withheld.is_none()
+            && !guard.is_confirmed
+            && self
+                .local
+                .missing
+                .values()
+                .any(|state| *state == Missing::Confirmed);
+        let run = guard.run.filter(|_| waits)?;
+        Some(self.guard_due(&run))
+    }
+
+    /// Files that are confirmed to be gone, with all that was in directories that are.
+    fn files_gone(&self) -> u64 {
+        let missing = self.local.missing.iter();
+        let confirmed = missing.filter(|(_, state)| **state == Missing::Confirmed);
+        let mut stack: Vec<NodeId> = confirmed.map(|(id, _)| *id).collect();
+        let mut met = BTreeSet::new();
+        let mut files = 0;
+        while let Some(id) = stack.pop() {
+            let synced = self.tree.node(id).and_then(|node| node.synced.as_ref());
+            let Some(synced) = synced.filter(|_| met.insert(id)) else {
+                continue;
+            };
+            match synced.value {
+                Value::File { .. } => files += 1,
+                Value::Dir(_) => stack.extend(self.tree.in_dir(id).map(|(_, child)| child)),
+                Value::Link { .. } | Value::Gone { .. } => {}
+            }
+        }
+        files
+    }
+}
