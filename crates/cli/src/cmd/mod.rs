@@ -10,6 +10,7 @@ pub mod join;
 pub mod ls;
 pub mod peers;
 pub mod share;
+pub mod sim;
 pub mod status;
 pub mod sync;
 pub mod ticket;

@@ -19,6 +19,7 @@ use super::exact::Exact;
 use super::front::{Ear, FolderShelf, Front};
 use super::gate::Gate;
 use super::home::{Claim, Device, HomeError, OpenError};
+use super::keys::random_bytes;
 use super::link::{Pace, Surroundings};
 use super::links::Links;
 use super::ports::Ports;
@@ -131,6 +132,16 @@ impl StartError {
     }
 }
 
+/// How far the numbers of a run are from those of the one before: 40 bits of chance, so that a run
+/// on an index from a backup gives no number again, and millions of runs stay below 2^62.
+fn leap() -> Result<u64, StartError> {
+    let [a, b, c, d, e] = random_bytes().map_err(|error| StartError::System {
+        what: "draw random numbers",
+        source: io::Error::other(error),
+    })?;
+    Ok(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]))
+}
+
 /// A share that is being synced by this process.
 pub struct Share {
     front: Arc<Front>,
@@ -166,6 +177,7 @@ impl Share {
             replica: claim.record.replica,
             label: device.label.clone(),
             rights: membership.rights(),
+            leap: leap()?,
         };
         let engine = Shared::new(Engine::new(identity, rows));
         let (sender, mail) = mpsc::channel();

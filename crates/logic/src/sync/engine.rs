@@ -117,6 +117,9 @@ impl Engine {
         for row in rows {
             engine.restore(row);
         }
+        let leap = engine.who.leap;
+        engine.dots = engine.dots.saturating_add(leap);
+        engine.sequence = engine.sequence.saturating_add(leap);
         engine.forget_parked();
         engine
     }
@@ -509,6 +512,7 @@ mod tests {
             replica,
             label: Default::default(),
             rights,
+            leap: 0,
         };
         let (mut engine, now) = (Engine::new(who, []), Moment::default());
         let mtime = Mtime { secs: 1, nanos: 0 };

@@ -28,6 +28,7 @@ impl One {
             replica: ME,
             label: Label::tidy("me"),
             rights,
+            leap: 0,
         };
         Self {
             engine: Engine::new(who, rows.clone()),

@@ -1,44 +1,54 @@
 //! What a user does to a disk. Each gives false if it is not possible.
 
-use super::*;
+use std::collections::BTreeMap;
+
+use ahoy_wire::sync::{RelPath, Target};
+
+use super::{Content, Disk, Kind};
 
 impl Disk {
     /// Writes a new file, or over one (in place or, as most editors do, by a rename over it).
     pub fn write(&mut self, path: &RelPath, content: Content, in_place: bool) -> bool {
         let old = self.find(path);
         if let Some(old) = old {
-            if matches!(self.inodes[&old].kind, Kind::Dir(_)) {
+            if self.is_dir(old) {
                 return false;
             }
-            if in_place && matches!(self.inodes[&old].kind, Kind::File(_)) {
-                let tick = self.tick();
-                let node = self.inodes.get_mut(&old).expect("just found");
+            if in_place && matches!(self.inode(old).kind, Kind::File(_)) {
+                let (mtime, ctime) = self.stamp();
+                let node = self.inode_mut(old);
                 node.kind = Kind::File(content);
-                node.mtime = 1_000_000 + tick;
-                node.ctime = i128::from(tick);
+                node.mtime = mtime;
+                node.ctime = ctime;
+                node.wet = true;
+                self.changed();
                 return true;
             }
         }
         let fresh = self.make(Kind::File(content), 0o644, None);
-        self.put_in(path, fresh)
+        let done = self.put_in(path, fresh);
+        self.changed();
+        done
     }
 
     /// Makes a directory.
     pub fn mkdir(&mut self, path: &RelPath) -> bool {
-        if self.find(path).is_some() {
-            return false;
-        }
-        let fresh = self.make(Kind::Dir(BTreeMap::new()), 0o755, None);
-        self.put_in(path, fresh)
+        self.make_at(path, Kind::Dir(BTreeMap::new()), 0o755)
     }
 
     /// Makes a link.
     pub fn symlink(&mut self, path: &RelPath, target: Target) -> bool {
+        self.make_at(path, Kind::Link(target), 0o777)
+    }
+
+    fn make_at(&mut self, path: &RelPath, kind: Kind, mode: u16) -> bool {
         if self.find(path).is_some() {
             return false;
         }
-        let fresh = self.make(Kind::Link(target), 0o777, None);
-        self.put_in(path, fresh)
+        let fresh = self.make(kind, mode, None);
+        let done = self.put_in(path, fresh);
+        self.changed();
+        done
     }
 
     /// Changes the mode.
@@ -46,19 +56,22 @@ impl Disk {
         let Some(inode) = self.find(path) else {
             return false;
         };
-        if matches!(self.inodes[&inode].kind, Kind::Link(_)) {
+        if matches!(self.inode(inode).kind, Kind::Link(_)) {
             return false;
         }
-        let tick = self.tick();
-        let node = self.inodes.get_mut(&inode).expect("just found");
+        let (_, ctime) = self.stamp();
+        let node = self.inode_mut(inode);
         node.mode = mode;
-        node.ctime = i128::from(tick);
+        node.ctime = ctime;
+        self.changed();
         true
     }
 
     /// Removes a file, or a directory with everything in it.
     pub fn remove(&mut self, path: &RelPath) -> bool {
-        self.take_out(path).is_some()
+        let done = self.take_out(path).is_some();
+        self.changed();
+        done
     }
 
     /// Renames, over an existing file if there is one, not over a directory, not into itself.
@@ -70,11 +83,11 @@ impl Disk {
         let Some(inode) = self.find(from) else {
             return false;
         };
-        if let Some(there) = self.find(to) {
-            let is_dir = |inode: u64| matches!(self.inodes[&inode].kind, Kind::Dir(_));
-            if is_dir(there) || is_dir(inode) {
-                return false;
-            }
+        if self
+            .find(to)
+            .is_some_and(|there| self.is_dir(there) || self.is_dir(inode))
+        {
+            return false;
         }
         let Some((dir, _)) = to.split() else {
             return false;
@@ -84,6 +97,8 @@ impl Disk {
         }
         self.take_out(from);
         self.renamed(inode);
-        self.put_in(to, inode)
+        let done = self.put_in(to, inode);
+        self.changed();
+        done
     }
 }

@@ -1,6 +1,10 @@
 //! What a machine sees of its disk: looks, scans, readings, and what its watcher notices.
 
-use super::*;
+use ahoy_logic::sync::{Found, Input, Look, Print, Sighting};
+use ahoy_wire::sync::RelPath;
+
+use super::{Event, Mail, Scan, World};
+use crate::Flaw;
 
 impl World {
     /// The eyes report in the order in which they looked.
@@ -9,103 +13,121 @@ impl World {
         let when = (self.now + delay).max(self.machines[machine].eyes_free);
         self.machines[machine].eyes_free = when;
         let run = self.machines[machine].run;
-        self.at(
-            when,
-            Event::Give {
-                machine,
-                run,
-                input,
-            },
-        );
+        let mail = Mail::Give(Box::new(input));
+        self.at(when, Event::At { machine, run, mail });
     }
 
-    pub(super) fn look(&mut self, machine: usize, look: Look, ask: Option<u64>) {
-        match look {
-            Look::At(dir, name) => {
-                let found = self.machines[machine].disk.look(&dir, &name);
-                let is_dir = matches!(found, ahoy_logic::sync::Found::Dir(_));
-                let below = dir.join(&name);
-                let sightings = vec![Sighting { dir, name, found }];
-                self.report(
-                    machine,
-                    Input::Seen {
-                        sightings,
-                        whole: Vec::new(),
-                        asked: ask,
-                    },
-                );
-                match (is_dir && ask.is_none(), below) {
-                    (true, Some(below)) => self.scan(machine, vec![below], None, false),
-                    _ => self.report(machine, Input::Settled { whole_tree: false }),
-                }
-            }
-            Look::Below(dir) => self.scan(machine, vec![dir], ask, false),
+    /// Only after the root has been found in its place.
+    fn report_settled(&mut self, machine: usize, whole_tree: bool) {
+        let is_away = self.machines[machine].is_away;
+        if is_away && self.flaw != Some(Flaw::RootNotWatched) {
+            self.report(machine, Input::RootLost);
+        } else {
+            self.report(machine, Input::Settled { whole_tree });
         }
     }
 
+    pub(super) fn look(&mut self, machine: usize, look: Look, ask: Option<u64>) {
+        let (dir, name) = match look {
+            Look::At(dir, name) => (dir, name),
+            Look::Below(dir) => return self.look_below(machine, dir, ask),
+        };
+        let found = if self.machines[machine].is_away {
+            Found::Nothing
+        } else {
+            let found = self.machines[machine].disk.look(&dir, &name);
+            self.maybe_unreadable(found)
+        };
+        let is_dir = matches!(found, Found::Dir(_));
+        let below = dir.join(&name);
+        let seen = Input::Seen {
+            sightings: vec![Sighting { dir, name, found }],
+            whole: Vec::new(),
+            asked: ask,
+        };
+        self.report(machine, seen);
+        match (is_dir && ask.is_none(), below) {
+            (true, Some(below)) => self.look_below(machine, below, None),
+            _ => self.report_settled(machine, false),
+        }
+    }
+
+    fn look_below(&mut self, machine: usize, dir: RelPath, ask: Option<u64>) {
+        let scan = Scan {
+            dirs: vec![dir],
+            ask,
+            whole: false,
+            epoch: self.machines[machine].epoch,
+        };
+        self.scan(machine, scan);
+    }
+
+    fn maybe_unreadable(&mut self, found: Found) -> Found {
+        let percent = self.weather.error_percent;
+        if percent > 0 && found != Found::Nothing && self.dice.chance(percent) {
+            return Found::Unreadable("an imagined error".into());
+        }
+        found
+    }
+
     /// Lists one directory now, and the rest a little later: a scan sees no single moment.
-    pub(super) fn scan(
-        &mut self,
-        machine: usize,
-        mut dirs: Vec<RelPath>,
-        ask: Option<u64>,
-        whole: bool,
-    ) {
-        let Some(dir) = dirs.pop() else {
-            self.report(machine, Input::Settled { whole_tree: whole });
+    pub(super) fn scan(&mut self, machine: usize, mut scan: Scan) {
+        if scan.epoch != self.machines[machine].epoch {
+            return;
+        }
+        let Some(dir) = scan.dirs.pop() else {
+            self.report_settled(machine, scan.whole);
             return;
         };
-        if let Some(sightings) = self.machines[machine].disk.list(&dir) {
-            for sighting in &sightings {
-                if matches!(sighting.found, ahoy_logic::sync::Found::Dir(_)) {
-                    dirs.extend(dir.join(&sighting.name));
+        let listed = if self.machines[machine].is_away {
+            dir.is_root().then(Vec::new)
+        } else {
+            self.machines[machine].disk.list(&dir)
+        };
+        if let Some(mut sightings) = listed {
+            for sighting in &mut sightings {
+                let found = std::mem::replace(&mut sighting.found, Found::Nothing);
+                sighting.found = self.maybe_unreadable(found);
+                if matches!(sighting.found, Found::Dir(_)) {
+                    scan.dirs.extend(dir.join(&sighting.name));
                 }
             }
             let seen = Input::Seen {
                 sightings,
                 whole: vec![dir],
-                asked: ask,
+                asked: scan.ask,
             };
             self.report(machine, seen);
         }
-        let run = self.machines[machine].run;
-        self.soon(
-            8,
-            Event::Scan {
-                machine,
-                run,
-                dirs,
-                ask,
-                whole,
-            },
-        );
+        self.soon_at(machine, 8, Mail::Scan(scan));
     }
 
     pub(super) fn read(&mut self, machine: usize, path: RelPath, print: Print) {
-        let input = match self.machines[machine].disk.read(&path, &print) {
-            Some(content) => Input::Hashed {
-                path,
-                print,
-                hash: content.hash(),
-            },
+        let percent = self.weather.error_percent;
+        let is_broken = percent > 0 && self.dice.chance(percent);
+        let it = &mut self.machines[machine];
+        let found = it
+            .disk
+            .read(&path, &print)
+            .filter(|_| !it.is_away && !is_broken);
+        let input = match found {
+            Some((content, print)) => {
+                if self.flaw != Some(Flaw::ReadingNotSynced) {
+                    it.disk.sync_file(&path);
+                }
+                let hash = content.hash();
+                Input::Hashed { path, print, hash }
+            }
             None => {
                 self.watch(machine, &path);
                 Input::Unread {
                     path,
                     reason: "it changes".into(),
-                    changing: true,
+                    changing: !is_broken,
                 }
             }
         };
-        let run = self.machines[machine].run;
-        self.soon(
-            40,
-            Event::Give {
-                machine,
-                run,
-                input,
-            },
-        );
+        self.answer(machine, 40, input);
     }
 
     /// The watcher notices that something happened at a path, or misses it.
@@ -117,15 +139,7 @@ impl World {
         {
             return;
         }
-        let run = self.machines[machine].run;
-        self.soon(
-            10,
-            Event::LookAt {
-                machine,
-                run,
-                look: Look::At(dir, name),
-                ask: None,
-            },
-        );
+        let look = Look::At(dir, name);
+        self.soon_at(machine, 10, Mail::LookAt { look, ask: None });
     }
 }

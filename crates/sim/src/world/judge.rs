@@ -1,9 +1,21 @@
 //! The judge: whether a run ended as it should.
 
-use super::*;
+use std::collections::BTreeSet;
+
+use ahoy_logic::sync::{Engine, Rights, State};
+
+use super::World;
+use crate::disk::{Content, Disk, Kind};
+use crate::story::Failure;
 
 impl World {
-    pub(super) fn judge(&self) -> Result<(), String> {
+    /// Whether some machine has this content on its disk.
+    pub(super) fn is_somewhere(&self, content: Content) -> bool {
+        let mut disks = self.machines.iter().map(|machine| &machine.disk);
+        content == Content::EMPTY || disks.any(|disk| disk.contents().contains(&content))
+    }
+
+    pub(super) fn judge(&self) -> Result<(), Box<Failure>> {
         for (index, machine) in self.machines.iter().enumerate() {
             let progress = machine.engine.as_ref().map(Engine::progress);
             let done = progress.as_ref().is_some_and(|p| {
@@ -12,54 +24,82 @@ impl World {
             if !done {
                 return Err(self.fault(&format!("machine {index} is not done: {progress:?}")));
             }
-        }
-        let first = &self.machines[0].disk;
-        for (index, machine) in self.machines.iter().enumerate() {
-            if machine.disk.tree() != first.tree() {
-                return Err(self.fault(&format!("machines 0 and {index} differ")));
-            }
-            if machine.disk.mtimes() != first.mtimes() {
-                return Err(self.fault(&format!("mtimes of 0 and {index} differ")));
-            }
             if !machine.disk.parked().is_empty() {
                 return Err(self.fault(&format!("machine {index} left something parked")));
             }
         }
-        let here = first.contents_below(&RelPath::root());
-        let here: Vec<Content> = if here.is_empty() {
-            self.all_contents(first)
-        } else {
-            here
+        let differ = |what: &str, index: usize| {
+            let what = format!("{what} 0 and {index} differ");
+            Err(self.fault(&what))
         };
-        for content in &here {
-            if !self.written.contains(content) {
-                return Err(self.fault(&format!("{content:?} was never written")));
+        let first = &self.machines[0].disk;
+        for index in self.writers() {
+            let disk = &self.machines[index].disk;
+            if disk.tree() != first.tree() {
+                return differ("machines", index);
+            }
+            if disk.mtimes() != first.mtimes() {
+                return differ("mtimes of", index);
             }
         }
-        for content in &self.written {
-            if !here.contains(content) && !self.given_up.contains(content) {
+        let here = first.contents();
+        for content in &here {
+            match self.written.get(content) {
+                _ if *content == Content::EMPTY => {}
+                None => return Err(self.fault(&format!("{content:?} was never written"))),
+                Some(machine) if self.machines[*machine].rights == Rights::Reader => {
+                    return Err(self.fault(&format!("{content:?} was written by a reader")));
+                }
+                Some(_) => {}
+            }
+        }
+        let readers = self
+            .machines
+            .iter()
+            .filter(|it| it.rights == Rights::Reader);
+        let kept: BTreeSet<Content> = readers.flat_map(|it| it.disk.contents()).collect();
+        for (content, machine) in &self.written {
+            let is_readers = self.machines[*machine].rights == Rights::Reader;
+            let is_here = here.contains(content) || (is_readers && kept.contains(content));
+            if !is_here && !self.given_up.contains(content) {
                 return Err(self.fault(&format!("{content:?} is lost")));
+            }
+        }
+        self.judge_readers(first)
+    }
+
+    /// A reader has all that the writers have, and may have more.
+    fn judge_readers(&self, first: &Disk) -> Result<(), Box<Failure>> {
+        let all = first.tree();
+        for (index, machine) in self.machines.iter().enumerate() {
+            if machine.rights == Rights::Writer {
+                continue;
+            }
+            let tree = machine.disk.tree();
+            if let Some((path, _)) = all.iter().find(|(path, it)| tree.get(path) != Some(it)) {
+                return Err(self.fault(&format!("reader {index} has another {path:?}")));
             }
         }
         Ok(())
     }
 
-    pub(super) fn all_contents(&self, disk: &Disk) -> Vec<Content> {
-        disk.tree()
-            .into_values()
-            .filter_map(|(kind, _)| match kind {
-                Kind::File(content) => Some(content),
-                Kind::Dir(_) | Kind::Link(_) => None,
-            })
-            .collect()
+    /// How things stand, for people.
+    pub(super) fn state(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (index, machine) in self.machines.iter().enumerate() {
+            let entries = machine.disk.tree().into_iter();
+            lines.extend(entries.map(|(path, (kind, mode))| {
+                let what = match kind {
+                    Kind::Dir(_) => "directory".to_owned(),
+                    Kind::File(content) => format!("#{} ({} bytes)", content.token, content.size),
+                    Kind::Link(target) => format!("{target:?}"),
+                };
+                format!("m{index:<2} {mode:o} {path:?} {what}")
+            }));
+            let reasons = machine.engine.as_ref().map(Engine::reasons);
+            let reasons = reasons.unwrap_or_default().into_iter();
+            lines.extend(reasons.map(|reason| format!("m{index:<2} {reason}")));
+        }
+        lines
     }
-}
-
-pub(super) fn brief(disk: &Disk) -> Vec<String> {
-    let line = |(path, (kind, mode)): (RelPath, (Kind, u16))| match kind {
-        Kind::Dir(_) => format!("{path:?}/ {mode:o}"),
-        Kind::File(content) => format!("{path:?} #{} {mode:o}", content.token),
-        Kind::Link(target) => format!("{path:?} {target:?}"),
-    };
-    disk.tree().into_iter().map(line).collect()
 }

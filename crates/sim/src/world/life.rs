@@ -1,74 +1,164 @@
-//! Machines start, die and are made well again.
+//! Machines are made, start, die, and are made well again.
 
-use super::*;
+use ahoy_logic::sync::{Engine, Identity, Input, Rights};
+use ahoy_wire::sync::{Label, RelPath, ReplicaId};
+
+use super::{Event, Index, Machine, Mail, Scan, World};
+use crate::Flaw;
+use crate::disk::{Content, Disk};
+
+/// A machine that is put back from a backup counts on from a number that chance decides.
+const LEAP_MAX: u64 = 1 << 40;
 
 impl World {
+    pub(super) fn machine(&mut self, index: usize) -> Machine {
+        let weather = &self.weather;
+        let is_reader = weather.has_reader && index + 1 == weather.machines;
+        let mut disk = Disk::default();
+        if weather.is_wild {
+            let tick = weather.tick.cast_signed();
+            disk = Disk::wild(tick, weather.power_every > 0, weather.reuses_inodes);
+        }
+        disk.is_careless = self.flaw == Some(Flaw::NoLastCheck);
+        Machine {
+            disk,
+            engine: None,
+            rights: if is_reader {
+                Rights::Reader
+            } else {
+                Rights::Writer
+            },
+            replica: ReplicaId(index as u64 + 1),
+            run: 0,
+            index: Index::default(),
+            backup: None,
+            eyes_free: 0,
+            epoch: 0,
+            tick_at: None,
+            skew: 0,
+            full_until: 0,
+            is_away: false,
+            unsynced: false,
+            doom: None,
+        }
+    }
+
     pub(super) fn start(&mut self, machine: usize) {
-        if self.machines[machine].engine.is_some() {
+        if self.machines[machine].engine.is_some() || self.machines[machine].is_away {
             return;
         }
-        self.note(|| format!("m{machine} starts"));
+        self.note(machine, "starts", String::new);
+        let mut leap = 0;
+        if self.weather.is_wild && self.flaw != Some(Flaw::NoLeap) {
+            leap = self.dice.below(LEAP_MAX);
+        }
         let it = &mut self.machines[machine];
         it.run += 1;
         it.eyes_free = self.now;
         it.tick_at = None;
         let who = Identity {
-            replica: ReplicaId(machine as u64 + 1),
+            replica: it.replica,
             label: Label::tidy(&format!("m{machine}")),
-            rights: Rights::Writer,
+            rights: it.rights,
+            leap,
         };
-        let rows = it
-            .nodes
-            .values()
-            .chain(it.heard.values())
-            .chain(it.counters.as_ref());
-        it.engine = Some(Engine::new(who, rows.cloned().collect::<Vec<_>>()));
-        let run = it.run;
-        for (node, print) in self.machines[machine].disk.parked() {
-            self.give(machine, Input::Parked { node, print });
+        it.engine = Some(Engine::new(
+            who,
+            it.index.rows().cloned().collect::<Vec<_>>(),
+        ));
+        if self.flaw != Some(Flaw::ParkedForgotten) {
+            for (node, print) in self.machines[machine].disk.parked() {
+                self.turn(machine, Input::Parked { node, print });
+            }
         }
-        let dirs = vec![RelPath::root()];
-        self.soon(
-            20,
-            Event::Scan {
-                machine,
-                run,
-                dirs,
-                ask: None,
-                whole: true,
-            },
-        );
+        self.scan_soon(machine);
         self.soon(500, Event::Connect);
     }
 
-    pub(super) fn crash(&mut self, machine: usize) {
-        if self.machines[machine].engine.take().is_none() {
-            return;
+    /// Looks at everything.
+    pub(super) fn scan_soon(&mut self, machine: usize) {
+        let scan = self.whole_scan(machine);
+        self.soon_at(machine, 20, Mail::Scan(scan));
+    }
+
+    fn whole_scan(&self, machine: usize) -> Scan {
+        Scan {
+            dirs: vec![RelPath::root()],
+            ask: None,
+            whole: true,
+            epoch: self.machines[machine].epoch,
         }
-        self.note(|| format!("m{machine} dies"));
+    }
+
+    /// The process dies; false if it was dead.
+    pub(super) fn crash(&mut self, machine: usize) -> bool {
+        if self.machines[machine].engine.take().is_none() {
+            return false;
+        }
+        self.machines[machine].doom = None;
+        self.note(machine, "dies", String::new);
         for link in 0..self.links.len() {
-            if self.links[link].ends.contains(&machine) {
+            if let Some(end) = self.links[link].ends.iter().position(|it| *it == machine) {
+                self.links[link].open[end] = false;
                 self.cut(link);
+            }
+        }
+        true
+    }
+
+    /// What was not synced may be gone, torn, or as it was before.
+    pub(super) fn fail_power(&mut self, machine: usize) {
+        self.crash(machine);
+        let mut disk = std::mem::take(&mut self.machines[machine].disk);
+        let mut tokens = self.tokens;
+        let torn = |size| {
+            tokens += 1;
+            Content {
+                token: tokens,
+                size,
+            }
+        };
+        let damage = disk.fail_power(&mut self.dice, torn);
+        self.machines[machine].disk = disk;
+        self.machines[machine].unsynced = false;
+        self.tokens = tokens;
+        self.note(machine, "power", || format!("fails: {damage:?}"));
+        for content in damage.torn {
+            self.written.insert(content, machine);
+            self.given_up.insert(content);
+        }
+        for content in damage.unsynced_and_gone {
+            self.excuse(content);
+        }
+        for content in damage.synced_and_gone {
+            if !self.is_somewhere(content) && !self.given_up.contains(&content) {
+                self.wrong(|| format!("{content:?} did not survive a power failure"));
             }
         }
     }
 
+    /// Nobody is to blame if this content is nowhere any more.
+    pub(super) fn excuse(&mut self, content: Content) {
+        if !self.is_somewhere(content) {
+            self.given_up.insert(content);
+        }
+    }
+
     pub(super) fn heal(&mut self) {
-        self.note(|| "the weather is fine".into());
+        self.note(0, "heals", || "the weather is fine".into());
         self.weather.missed_percent = 0;
+        self.weather.error_percent = 0;
+        self.weather.twin_percent = 0;
+        self.weather.reader_cheats = false;
         for machine in 0..self.machines.len() {
+            self.machines[machine].full_until = 0;
+            self.machines[machine].doom = None;
+            self.root_back(machine);
             self.start(machine);
             let run = self.machines[machine].run;
-            let dirs = vec![RelPath::root()];
-            let scan = Event::Scan {
-                machine,
-                run,
-                dirs,
-                ask: None,
-                whole: true,
-            };
+            let mail = Mail::Scan(self.whole_scan(machine));
             // After whatever the first look of a fresh start still has to report.
-            self.at(self.now + 10_000, scan);
+            self.at(self.now + 10_000, Event::At { machine, run, mail });
         }
         self.at(self.now + 1, Event::Connect);
         self.at(self.now + 5000, Event::Connect);
@@ -79,7 +169,7 @@ impl World {
         for machine in 0..self.machines.len() {
             if let Some(engine) = self.machines[machine].engine.as_mut() {
                 engine.accept_empty();
-                self.give(machine, Input::Tick);
+                self.turn(machine, Input::Tick);
             }
         }
     }

@@ -3,10 +3,11 @@
 //!
 //! What is imagined faithfully: looks and steps take time and happen at one moment in between,
 //! reports arrive late, links are ordered but may be cut with everything under way, a process may
-//! die between any two events (what it kept is kept, what it had not been told is not known), and
-//! the watcher may miss things. Power failure is not imagined here.
+//! die between any two events and in the midst of a turn, power may fail at any moment, and the
+//! watcher may miss things.
 
 mod eyes;
+mod fate;
 mod hands;
 mod judge;
 mod life;
@@ -14,127 +15,152 @@ mod net;
 mod turn;
 mod users;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ahoy_logic::moment::Moment;
-use ahoy_logic::sync::{
-    Act, Effect, Engine, Identity, Input, LinkId, Look, Notice, Outcome, Print, Rights, Row,
-    Sighting, Source, State, Step, Trouble,
-};
-use ahoy_wire::sync::{Item, Label, Message, Name, Records, RelPath, ReplicaId};
+use ahoy_logic::sync::{Engine, Input, LinkId, Look, Print, Rights, Row, Step};
+use ahoy_wire::sync::{Dot, Message, Name, NodeId, RelPath, ReplicaId, Value};
 
 use crate::dice::Dice;
-use crate::disk::{Content, Disk, Kind};
+use crate::disk::{Content, Disk};
+use crate::plan::{Doing, Plan};
+use crate::story::{Failure, Line, Passed};
+use crate::weather::{Millis, Weather};
+use crate::{Flaw, Run};
 
-/// Milliseconds of the imagined clock.
-type Millis = u64;
+/// Something at one machine, for one life of its process.
+enum Mail {
+    Give(Box<Input>),
+    LookAt { look: Look, ask: Option<u64> },
+    Scan(Scan),
+    Step(Box<Step>),
+    Read { path: RelPath, print: Print },
+    Tick,
+}
 
-/// How wild a run is.
-#[derive(Debug, Clone)]
-pub struct Weather {
-    /// Machines.
-    pub machines: usize,
-    /// What users do in all.
-    pub deeds: u64,
-    /// For how long they do it.
-    pub span: Millis,
-    /// Events of the watcher that are lost, in percent.
-    pub missed_percent: u64,
-    /// Links are cut about this often, 0 for never.
-    pub cut_every: Millis,
-    /// A process dies about this often, 0 for never.
-    pub crash_every: Millis,
-    /// Machines meet only their neighbours in a row, not everybody.
-    pub row_of_friends: bool,
-    /// Everybody starts with files of their own at the same paths.
-    pub full_at_start: bool,
+/// What is left of a scan.
+struct Scan {
+    dirs: Vec<RelPath>,
+    ask: Option<u64>,
+    whole: bool,
+    /// Of the eyes; what was begun before the root went away or came back is not finished.
+    epoch: u64,
 }
 
 enum Event {
-    Give {
+    At {
         machine: usize,
         run: u64,
-        input: Input,
-    },
-    LookAt {
-        machine: usize,
-        run: u64,
-        look: Look,
-        ask: Option<u64>,
-    },
-    Scan {
-        machine: usize,
-        run: u64,
-        dirs: Vec<RelPath>,
-        ask: Option<u64>,
-        whole: bool,
-    },
-    Step {
-        machine: usize,
-        run: u64,
-        step: Step,
-    },
-    Read {
-        machine: usize,
-        run: u64,
-        path: RelPath,
-        print: Print,
+        mail: Mail,
     },
     Carry {
         link: usize,
         to: usize,
         message: Message,
     },
-    Tick {
-        machine: usize,
-        run: u64,
+    /// One end learns that the link is gone.
+    Close {
+        link: usize,
+        end: usize,
     },
-    Deed,
+    /// A link of two between the same machines is given up.
+    HangUp {
+        link: usize,
+    },
+    Planned {
+        place: usize,
+        doing: Doing,
+    },
     Connect,
-    Cut,
-    Crash,
     Start {
         machine: usize,
     },
+    RootBack {
+        machine: usize,
+    },
+}
+
+/// What is kept of an index.
+#[derive(Clone, Default)]
+struct Index {
+    nodes: BTreeMap<u64, Row>,
+    heard: BTreeMap<ReplicaId, Row>,
+    counters: Option<Row>,
+}
+
+/// How a process ends in the midst of its next turn.
+#[derive(Debug, Clone, Copy)]
+struct Doom {
+    /// Whether the turn is kept.
+    is_kept: bool,
+    /// How many of its effects are carried out.
+    effects: u64,
+    is_power: bool,
 }
 
 struct Machine {
     disk: Disk,
     engine: Option<Engine>,
+    rights: Rights,
+    replica: ReplicaId,
     /// Counts starts, so that what belongs to an earlier life is dropped.
     run: u64,
-    nodes: BTreeMap<u64, Row>,
-    heard: BTreeMap<ReplicaId, Row>,
-    counters: Option<Row>,
+    index: Index,
+    backup: Option<(Disk, Index)>,
     eyes_free: Millis,
+    epoch: u64,
     tick_at: Option<Millis>,
+    /// How much its clock is wrong.
+    skew: i64,
+    full_until: Millis,
+    /// The folder is not there.
+    is_away: bool,
+    /// Something was renamed that may not be on the device.
+    unsynced: bool,
+    doom: Option<Doom>,
 }
 
 struct Link {
     ends: [usize; 2],
     ids: [LinkId; 2],
+    /// Nothing more can be said on it.
     is_up: bool,
+    /// Which ends have not heard yet that it is gone.
+    open: [bool; 2],
     /// When the last message to each end arrives: links keep order.
     last: [Millis; 2],
 }
 
+/// What a dot stands for: a content, or a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Made {
+    Body(Value),
+    Place(NodeId, Name),
+}
+
 /// One run.
 pub struct World {
+    seed: u64,
     weather: Weather,
+    flaw: Option<Flaw>,
     dice: Dice,
     now: Millis,
     serial: u64,
+    planned: usize,
     queue: BTreeMap<(Millis, u64), Event>,
     machines: Vec<Machine>,
     links: Vec<Link>,
-    /// Contents that users wrote.
-    written: Vec<Content>,
+    /// Contents that users wrote, with the machine where they did.
+    written: BTreeMap<Content, usize>,
+    tokens: u64,
     /// Contents that a user who had them replaced or deleted.
-    given_up: Vec<Content>,
+    given_up: BTreeSet<Content>,
+    /// What each change (of place, if true) made of a node, to see that no two are counted alike.
+    made: BTreeMap<(NodeId, Dot, bool), Made>,
+    /// The first thing that was wrong.
+    wrong: Option<String>,
     trace: blake3::Hasher,
     events: u64,
-    log: Option<Vec<String>>,
+    story: Option<Vec<Line>>,
 }
 
 /// Most events of one run; more means that it goes round in circles.
@@ -145,32 +171,30 @@ const HEAL: Millis = 30 * 60 * 1000;
 
 impl World {
     /// A world with nothing in it yet.
-    pub fn new(seed: u64, weather: Weather, log: bool) -> Self {
+    pub fn new(run: &Run, told: bool) -> Self {
         let mut world = Self {
-            dice: Dice::new(seed),
+            seed: run.seed,
+            weather: run.weather.clone(),
+            flaw: run.flaw,
+            dice: Dice::new(run.seed),
             now: 0,
             serial: 0,
+            planned: 0,
             queue: BTreeMap::new(),
             machines: Vec::new(),
             links: Vec::new(),
-            written: Vec::new(),
-            given_up: Vec::new(),
+            written: BTreeMap::new(),
+            tokens: 0,
+            given_up: BTreeSet::new(),
+            made: BTreeMap::new(),
+            wrong: None,
             trace: blake3::Hasher::new(),
             events: 0,
-            log: log.then(Vec::new),
-            weather,
+            story: told.then(Vec::new),
         };
         for index in 0..world.weather.machines {
-            world.machines.push(Machine {
-                disk: Disk::default(),
-                engine: None,
-                run: 0,
-                nodes: BTreeMap::new(),
-                heard: BTreeMap::new(),
-                counters: None,
-                eyes_free: 0,
-                tick_at: None,
-            });
+            let machine = world.machine(index);
+            world.machines.push(machine);
             if world.weather.full_at_start {
                 for _ in 0..6 {
                     world.deed(index);
@@ -180,29 +204,27 @@ impl World {
             world.at(start, Event::Start { machine: index });
         }
         world.at(1, Event::Connect);
-        for _ in 0..world.weather.deeds {
-            let when = world.dice.below(world.weather.span);
-            world.at(when, Event::Deed);
-        }
-        let storms = [
-            (world.weather.cut_every, true),
-            (world.weather.crash_every, false),
-        ];
-        for (every, is_cut) in storms {
-            let mut when = 0;
-            loop {
-                when += 1 + world.dice.below(2 * every);
-                if every == 0 || when >= world.weather.span {
-                    break;
-                }
-                world.at(when, if is_cut { Event::Cut } else { Event::Crash });
+        let plan = if world.weather.is_wild {
+            Plan::of(world.seed, &world.weather)
+        } else {
+            let mut plan = Plan::default();
+            plan.draw_mild(&mut world.dice, &world.weather);
+            plan
+        };
+        world.planned = plan.items.len();
+        for (place, (when, doing)) in plan.items.into_iter().enumerate() {
+            if !run.left_out.contains(&place) {
+                world.at(when, Event::Planned { place, doing });
             }
         }
         world
     }
 
-    /// Runs to the end; the trace's hash, or what is wrong.
-    pub fn run(mut self) -> Result<[u8; 32], String> {
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn run(mut self) -> Result<Passed, Box<Failure>> {
         self.pass_until(self.weather.span)?;
         self.heal();
         self.pass_until(self.now + HEAL)?;
@@ -210,7 +232,8 @@ impl World {
         self.pass_until(self.now + HEAL)?;
         self.judge()?;
         // A quiet deletion must reach everyone and come back from nowhere.
-        let victim = self.dice.below(self.machines.len() as u64) as usize;
+        let writers = self.writers().count() as u64;
+        let victim = self.dice.below(writers) as usize;
         let files: Vec<RelPath> = self.machines[victim].disk.tree().into_keys().collect();
         for path in files.iter().filter(|path| path.as_bytes().len() % 2 == 0) {
             self.remove_at(victim, path);
@@ -221,30 +244,38 @@ impl World {
         if self.machines[victim].disk.tree() != want {
             return Err(self.fault("deleted files came back"));
         }
-        Ok(*self.trace.finalize().as_bytes())
+        Ok(Passed {
+            trace: *self.trace.finalize().as_bytes(),
+            events: self.events,
+        })
     }
 
-    /// What happened, if it was to be written down.
-    fn fault(&self, what: &str) -> String {
-        let mut text = format!("{what}, at {} ms after {} events\n", self.now, self.events);
-        if let Some(log) = &self.log {
-            text.push_str(&log.join("\n"));
-            for (index, machine) in self.machines.iter().enumerate() {
-                text.push_str(&format!(
-                    "\nmachine {index}: {:#?}",
-                    judge::brief(&machine.disk)
-                ));
-                let reasons = machine.engine.as_ref().map(Engine::reasons);
-                text.push_str(&format!("\n{reasons:#?}"));
-            }
-        }
-        text
+    fn fault(&self, what: &str) -> Box<Failure> {
+        Box::new(Failure {
+            what: what.to_owned(),
+            at_ms: self.now,
+            events: self.events,
+            planned: self.planned,
+            story: self.story.clone().unwrap_or_default(),
+            state: self.story.as_ref().map_or(Vec::new(), |_| self.state()),
+        })
     }
 
-    fn note(&mut self, text: impl FnOnce() -> String) {
-        if let Some(log) = &mut self.log {
-            log.push(format!("{:>7} {}", self.now, text()));
+    /// Writes it down, if anybody reads it.
+    fn note(&mut self, machine: usize, kind: &'static str, text: impl FnOnce() -> String) {
+        if let Some(story) = &mut self.story {
+            story.push(Line {
+                at_ms: self.now,
+                machine: Some(machine),
+                kind,
+                text: text(),
+            });
         }
+    }
+
+    /// Something must not be so. The run goes on to the end of the event.
+    fn wrong(&mut self, what: impl FnOnce() -> String) {
+        self.wrong.get_or_insert_with(what);
     }
 
     fn at(&mut self, when: Millis, event: Event) {
@@ -257,7 +288,13 @@ impl World {
         self.at(when, event);
     }
 
-    fn pass_until(&mut self, end: Millis) -> Result<(), String> {
+    /// Something at a machine, if its process still lives then.
+    fn soon_at(&mut self, machine: usize, most: Millis, mail: Mail) {
+        let run = self.machines[machine].run;
+        self.soon(most, Event::At { machine, run, mail });
+    }
+
+    fn pass_until(&mut self, end: Millis) -> Result<(), Box<Failure>> {
         while let Some((&(when, serial), _)) = self.queue.first_key_value() {
             if when > end {
                 break;
@@ -270,96 +307,52 @@ impl World {
             if self.events > EVENTS_MAX {
                 return Err(self.fault("it goes round in circles"));
             }
+            for machine in &mut self.machines {
+                machine.disk.set_clock(wall(self.now, machine.skew));
+            }
             self.happen(event);
+            if let Some(what) = &self.wrong {
+                return Err(self.fault(what));
+            }
         }
         Ok(())
     }
 
-    fn alive(&self, machine: usize, run: u64) -> bool {
-        self.machines[machine].run == run && self.machines[machine].engine.is_some()
-    }
-
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Give {
-                machine,
-                run,
-                input,
-            } if self.alive(machine, run) => {
-                self.trace.update(format!("{machine} {input:?}").as_bytes());
-                self.note(|| format!("m{machine} <- {input:?}"));
-                self.give(machine, input);
-            }
-            Event::LookAt {
-                machine,
-                run,
-                look,
-                ask,
-            } if self.alive(machine, run) => {
-                self.look(machine, look, ask);
-            }
-            Event::Scan {
-                machine,
-                run,
-                dirs,
-                ask,
-                whole,
-            } if self.alive(machine, run) => {
-                self.scan(machine, dirs, ask, whole);
-            }
-            Event::Step { machine, run, step } if self.alive(machine, run) => {
-                self.step(machine, step);
-            }
-            Event::Read {
-                machine,
-                run,
-                path,
-                print,
-            } if self.alive(machine, run) => {
-                self.read(machine, path, print);
-            }
-            Event::Tick { machine, run } if self.alive(machine, run) => {
-                self.machines[machine].tick_at = None;
-                self.give(machine, Input::Tick);
-            }
-            Event::Give { .. }
-            | Event::LookAt { .. }
-            | Event::Scan { .. }
-            | Event::Step { .. }
-            | Event::Read { .. }
-            | Event::Tick { .. } => {}
-            Event::Carry { link, to, message } => {
-                if self.links[link].is_up {
-                    let (machine, id) = (self.links[link].ends[to], self.links[link].ids[to]);
-                    let run = self.machines[machine].run;
-                    let input = Input::Heard { link: id, message };
-                    self.happen(Event::Give {
-                        machine,
-                        run,
-                        input,
-                    });
+            Event::At { machine, run, mail } => {
+                let it = &self.machines[machine];
+                if it.run == run && it.engine.is_some() {
+                    self.open(machine, mail);
                 }
             }
-            Event::Deed => {
-                let machine = self.dice.below(self.machines.len() as u64) as usize;
-                self.deed(machine);
-            }
+            Event::Carry { link, to, message } => self.carry(link, to, message),
+            Event::Close { link, end } => self.close(link, end),
+            Event::HangUp { link } => self.cut(link),
+            Event::Planned { place, doing } => self.strike(place, doing),
             Event::Connect => self.connect(),
-            Event::Cut => {
-                let up: Vec<usize> = (0..self.links.len())
-                    .filter(|link| self.links[*link].is_up)
-                    .collect();
-                if let Some(link) = self.dice.pick(&up) {
-                    self.cut(link);
-                    self.soon(3000, Event::Connect);
-                }
-            }
-            Event::Crash => {
-                let machine = self.dice.below(self.machines.len() as u64) as usize;
-                self.crash(machine);
-                self.soon(3000, Event::Start { machine });
-            }
             Event::Start { machine } => self.start(machine),
+            Event::RootBack { machine } => self.root_back(machine),
         }
     }
+
+    fn open(&mut self, machine: usize, mail: Mail) {
+        match mail {
+            Mail::Give(input) => self.give(machine, *input),
+            Mail::LookAt { look, ask } => self.look(machine, look, ask),
+            Mail::Scan(scan) => self.scan(machine, scan),
+            Mail::Step(step) => self.step(machine, *step),
+            Mail::Read { path, print } => self.read(machine, path, print),
+            Mail::Tick => {
+                self.machines[machine].tick_at = None;
+                self.turn(machine, Input::Tick);
+            }
+        }
+    }
+}
+
+/// What a clock that is wrong by `skew` shows; far from where the oldest years of any clock are.
+fn wall(now: Millis, skew: i64) -> i64 {
+    const YEARS: i64 = 1 << 40;
+    YEARS + now.cast_signed() + skew
 }

@@ -1,9 +1,41 @@
-//! One turn of an engine: an input in, the effects carried out.
+//! One turn of an engine: an input in, what is to be kept kept, the effects carried out.
 
-use super::*;
+use std::time::Duration;
+
+use ahoy_logic::moment::Moment;
+use ahoy_logic::sync::{Effect, Input, Notice, Row};
+use ahoy_wire::sync::{Dot, Message, NodeId, Records, Value};
+
+use super::{Event, Index, Made, Mail, World};
+use crate::Flaw;
+
+impl Index {
+    pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
+        let rows = self.nodes.values().chain(self.heard.values());
+        rows.chain(self.counters.as_ref())
+    }
+
+    fn keep(&mut self, row: Row) {
+        match &row {
+            Row::Node { number, .. } => drop(self.nodes.insert(*number, row)),
+            Row::Heard { replica, .. } => drop(self.heard.insert(*replica, row)),
+            Row::Counters { .. } => self.counters = Some(row),
+        }
+    }
+}
 
 impl World {
+    /// An input that goes into the trace.
     pub(super) fn give(&mut self, machine: usize, input: Input) {
+        if self.machines[machine].engine.is_none() {
+            return;
+        }
+        self.trace.update(format!("{machine} {input:?}").as_bytes());
+        self.note(machine, "hears", || format!("{input:?}"));
+        self.turn(machine, input);
+    }
+
+    pub(super) fn turn(&mut self, machine: usize, input: Input) {
         let now = Moment::after_origin(Duration::from_millis(self.now));
         let it = &mut self.machines[machine];
         let Some(engine) = it.engine.as_mut() else {
@@ -13,28 +45,104 @@ impl World {
         let effects = engine.flush(now);
         let deadline = engine.deadline();
         let run = it.run;
-        for effect in effects {
-            self.carry_out(machine, run, effect);
+        self.carry_out_all(machine, effects);
+        if self.machines[machine].run != run {
+            return;
         }
         if let Some((moment, _)) = deadline {
             let due = (moment.since_origin().as_millis() as u64 + 1).max(self.now + 1);
             if self.machines[machine].tick_at.is_none_or(|at| due < at) {
                 self.machines[machine].tick_at = Some(due);
-                self.at(due, Event::Tick { machine, run });
+                let mail = Mail::Tick;
+                self.at(due, Event::At { machine, run, mail });
             }
         }
     }
 
-    pub(super) fn carry_out(&mut self, machine: usize, run: u64, effect: Effect) {
-        match effect {
-            Effect::Keep(row) => {
-                let it = &mut self.machines[machine];
-                match &row {
-                    Row::Node { number, .. } => drop(it.nodes.insert(*number, row)),
-                    Row::Heard { replica, .. } => drop(it.heard.insert(*replica, row)),
-                    Row::Counters { .. } => it.counters = Some(row),
-                }
+    /// Like the conductor of a real host: the disk is synced if need be, the index written, and
+    /// only then is anything else done.
+    fn carry_out_all(&mut self, machine: usize, effects: Vec<Effect>) {
+        let (rows, rest): (Vec<_>, Vec<_>) = effects
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Keep(_)));
+        let is_something = !rows.is_empty() || !rest.is_empty();
+        let doom = self.machines[machine].doom.filter(|_| is_something);
+        if doom.is_some_and(|doom| !doom.is_kept) {
+            let is_power = doom.is_some_and(|doom| doom.is_power);
+            return self.end_now(machine, is_power);
+        }
+        if !rows.is_empty() {
+            self.commit(machine, rows);
+        }
+        for (done, effect) in rest.into_iter().enumerate() {
+            if doom.is_some_and(|doom| done as u64 >= doom.effects) {
+                break;
             }
+            self.carry_out(machine, effect);
+        }
+        if let Some(doom) = doom {
+            self.end_now(machine, doom.is_power);
+        }
+    }
+
+    fn commit(&mut self, machine: usize, rows: Vec<Effect>) {
+        if self.flaw == Some(Flaw::IndexNotWritten) && self.dice.chance(20) {
+            return;
+        }
+        let it = &mut self.machines[machine];
+        if it.unsynced && self.flaw != Some(Flaw::IndexBeforeDisk) {
+            it.disk.sync();
+            it.unsynced = false;
+        }
+        for effect in rows {
+            if let Effect::Keep(row) = effect {
+                self.examine(machine, &row);
+                self.machines[machine].index.keep(row);
+            }
+        }
+    }
+
+    /// The index may not claim what the disk lacks (`sync-27`), and no two changes may be counted
+    /// alike (`sync-12`).
+    fn examine(&mut self, machine: usize, row: &Row) {
+        let Row::Node { record, synced, .. } = row else {
+            return;
+        };
+        if let Some(synced) = synced
+            && let Some((hash, size)) = synced.value.content()
+            && size > 0
+            && !self.machines[machine].disk.keeps(&synced.print, hash)
+        {
+            let name = &synced.name;
+            self.wrong(|| format!("the index of m{machine} claims {name:?}, which is not synced"));
+        }
+        let value = match &record.body.value {
+            // What its deleters had seen of its moves is merged.
+            Value::Gone { was, .. } => was.as_ref().clone(),
+            value @ (Value::Dir(_) | Value::File { .. } | Value::Link { .. }) => value.clone(),
+        };
+        let place = Made::Place(record.place.parent, record.place.name.clone());
+        let (body, place_dot) = (record.body.dot, record.place.dot);
+        self.count(machine, (record.id, body, false), Made::Body(value));
+        // The name of a copy follows from where its original was when the two versions met.
+        if record.copy_of.is_none() {
+            self.count(machine, (record.id, place_dot, true), place);
+        }
+    }
+
+    fn count(&mut self, machine: usize, change: (NodeId, Dot, bool), made: Made) {
+        let dot = change.1;
+        let first = self.made.entry(change).or_insert_with(|| made.clone());
+        if *first != made {
+            let first = first.clone();
+            self.wrong(|| format!("m{machine}: {dot:?} is {first:?} and {made:?}"));
+        }
+    }
+
+    fn carry_out(&mut self, machine: usize, effect: Effect) {
+        match effect {
+            // Done before.
+            Effect::Keep(_) => {}
             Effect::Say { link, message } => self.say(link, message),
             Effect::Send { link, upto, items } => {
                 let items = items
@@ -42,53 +150,27 @@ impl World {
                     .map(|outgoing| self.item(machine, outgoing));
                 let items = items.collect();
                 self.say(link, Message::Records(Records { upto, items }));
-                self.soon(
-                    30,
-                    Event::Give {
-                        machine,
-                        run,
-                        input: Input::Room { link },
-                    },
-                );
+                self.answer(machine, 30, Input::Room { link });
             }
             Effect::Accept { .. } => {}
             Effect::Hang { link, reason } => {
-                self.note(|| format!("m{machine} hangs up: {reason}"));
+                self.note(machine, "hangs", || format!("up: {reason}"));
                 if let Some(link) = self.links.iter().position(|l| l.ids.contains(&link)) {
                     self.cut(link);
                 }
             }
             Effect::Do(step) => {
-                self.note(|| format!("m{machine} does {step:?}"));
-                let step = *step;
-                self.soon(60, Event::Step { machine, run, step });
+                self.note(machine, "does", || format!("{step:?}"));
+                self.soon_at(machine, 60, Mail::Step(step));
             }
             Effect::Look { look, ask } => {
                 let ask = Some(ask);
-                self.soon(
-                    10,
-                    Event::LookAt {
-                        machine,
-                        run,
-                        look,
-                        ask,
-                    },
-                );
+                self.soon_at(machine, 10, Mail::LookAt { look, ask });
             }
-            Effect::Read { path, print } => {
-                self.soon(
-                    40,
-                    Event::Read {
-                        machine,
-                        run,
-                        path,
-                        print,
-                    },
-                );
-            }
+            Effect::Read { path, print } => self.soon_at(machine, 40, Mail::Read { path, print }),
             Effect::Tell(notice) => {
                 if !matches!(notice, Notice::Brought { .. }) {
-                    self.note(|| format!("m{machine} tells {notice:?}"));
+                    self.note(machine, "tells", || format!("{notice:?}"));
                 }
             }
         }

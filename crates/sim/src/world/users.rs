@@ -1,13 +1,17 @@
-//! The users.
+//! The users: they write, rename, swap and delete, whether or not ahoy runs.
 
-use super::*;
+use ahoy_logic::sync::Rights;
+use ahoy_wire::sync::{Name, RelPath, Target};
+
+use super::World;
+use crate::disk::{Content, Kind};
 
 impl World {
-    pub(super) fn paths(&self, machine: usize) -> Vec<RelPath> {
+    fn paths(&self, machine: usize) -> Vec<RelPath> {
         self.machines[machine].disk.tree().into_keys().collect()
     }
 
-    pub(super) fn fresh_path(&mut self, machine: usize) -> RelPath {
+    fn fresh_path(&mut self, machine: usize) -> RelPath {
         let mut dirs = vec![RelPath::root()];
         let tree = self.machines[machine].disk.tree();
         let is_dir = |kind: &Kind| matches!(kind, Kind::Dir(_));
@@ -22,21 +26,40 @@ impl World {
         dir.join(&name).unwrap_or_default()
     }
 
-    pub(super) fn new_content(&mut self) -> Content {
-        let token = self.written.len() as u64 + 1;
+    /// Something new; in a wild run also nothing at all, or what another file has.
+    fn some_content(&mut self, machine: usize) -> Content {
+        if self.weather.is_wild {
+            match self.dice.below(10) {
+                0 => return Content::EMPTY,
+                1 => {
+                    let there = self.machines[machine].disk.contents_below(&RelPath::root());
+                    if let Some(content) = self.dice.pick(&there) {
+                        return content;
+                    }
+                }
+                _ => {}
+            }
+        }
+        let token = self.tokens + 1;
         let sizes = [16, 40, 100_000, 5_000_000];
         let size = self.dice.pick(&sizes).unwrap_or(16);
-        let content = Content { token, size };
-        self.written.push(content);
-        content
+        Content { token, size }
     }
 
     pub(super) fn remove_at(&mut self, machine: usize, path: &RelPath) {
         let lost = self.machines[machine].disk.contents_below(path);
         if self.machines[machine].disk.remove(path) {
-            self.given_up.extend(lost);
+            self.give_up(machine, lost);
             self.watch(machine, path);
         }
+    }
+
+    /// A user no longer wants these. What a reader's user does counts only for what is his.
+    fn give_up(&mut self, machine: usize, contents: Vec<Content>) {
+        let is_reader = self.machines[machine].rights == Rights::Reader;
+        let written = &self.written;
+        let counts = |content: &Content| !is_reader || written.get(content) == Some(&machine);
+        self.given_up.extend(contents.into_iter().filter(counts));
     }
 
     /// One thing that a user does on a machine, whether or not ahoy runs there.
@@ -46,46 +69,28 @@ impl World {
         let fresh = self.fresh_path(machine);
         let deed = self.dice.below(100);
         match (deed, old) {
-            (0..35, _) => {
-                let lost = self.machines[machine].disk.contents_below(&fresh);
-                let content = self.new_content();
-                let in_place = self.dice.chance(50);
-                if self.machines[machine].disk.write(&fresh, content, in_place) {
-                    self.note(|| format!("m{machine}: user writes {fresh:?} {content:?}"));
-                    self.given_up.extend(lost);
-                    self.watch(machine, &fresh);
-                } else {
-                    self.written.pop();
-                }
-            }
+            (0..35, _) => self.write(machine, &fresh),
             (35..50, _) => {
                 if self.machines[machine].disk.mkdir(&fresh) {
-                    self.note(|| format!("m{machine}: user makes {fresh:?}"));
+                    self.note(machine, "user", || format!("makes {fresh:?}"));
                     self.watch(machine, &fresh);
                 }
             }
-            (50..75, Some(old)) => {
-                let there = self.machines[machine].disk.contents_below(&fresh);
-                if self.machines[machine].disk.rename(&old, &fresh) {
-                    self.note(|| format!("m{machine}: user renames {old:?} {fresh:?}"));
-                    self.given_up.extend(there);
-                    self.watch(machine, &old);
-                    self.watch(machine, &fresh);
-                }
-            }
+            (50..75, Some(old)) => self.rename(machine, &old, &fresh),
             (75..88, Some(old)) => {
-                self.note(|| format!("m{machine}: user removes {old:?}"));
+                self.note(machine, "user", || format!("removes {old:?}"));
                 self.remove_at(machine, &old);
             }
             (88..94, Some(old)) => {
                 let mode = 0o600 + self.dice.below(0o100) as u16;
                 self.machines[machine].disk.chmod(&old, mode);
-                self.note(|| format!("m{machine}: user sets {old:?} to {mode:o}"));
+                self.note(machine, "user", || format!("sets {old:?} to {mode:o}"));
                 self.watch(machine, &old);
             }
             (94..97, _) => {
-                let target = ahoy_wire::sync::Target::new(b"../there").expect("a good target");
+                let target = Target::new(b"../there").expect("a good target");
                 if self.machines[machine].disk.symlink(&fresh, target) {
+                    self.note(machine, "user", || format!("links {fresh:?}"));
                     self.watch(machine, &fresh);
                 }
             }
@@ -98,8 +103,37 @@ impl World {
         }
     }
 
+    fn write(&mut self, machine: usize, path: &RelPath) {
+        let lost = self.machines[machine].disk.contents_below(path);
+        let content = self.some_content(machine);
+        let in_place = self.dice.chance(50);
+        if !self.machines[machine].disk.write(path, content, in_place) {
+            return;
+        }
+        if content.token > self.tokens {
+            self.tokens = content.token;
+            self.written.insert(content, machine);
+        }
+        self.note(machine, "user", || {
+            let how = if in_place { "in place" } else { "anew" };
+            format!("writes {path:?} {how}: {content:?}")
+        });
+        self.give_up(machine, lost);
+        self.watch(machine, path);
+    }
+
+    fn rename(&mut self, machine: usize, old: &RelPath, fresh: &RelPath) {
+        let there = self.machines[machine].disk.contents_below(fresh);
+        if self.machines[machine].disk.rename(old, fresh) {
+            self.note(machine, "user", || format!("renames {old:?} {fresh:?}"));
+            self.give_up(machine, there);
+            self.watch(machine, old);
+            self.watch(machine, fresh);
+        }
+    }
+
     /// Two names are swapped.
-    pub(super) fn swap(&mut self, machine: usize, old: RelPath, other: RelPath) {
+    fn swap(&mut self, machine: usize, old: RelPath, other: RelPath) {
         let spare = RelPath::parse(b"spare").expect("a good path");
         let disk = &mut self.machines[machine].disk;
         if disk.rename(&old, &spare) {
@@ -110,7 +144,7 @@ impl World {
             };
             disk.rename(&spare, back);
         }
-        self.note(|| format!("m{machine}: user swaps {old:?} {other:?}"));
+        self.note(machine, "user", || format!("swaps {old:?} {other:?}"));
         for path in [old, other, spare] {
             self.watch(machine, &path);
         }

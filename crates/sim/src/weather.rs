@@ -1,0 +1,112 @@
+//! How wild a run is, drawn from its seed.
+//!
+//! Seeds below [`MILD_SEEDS`] have mild weather: processes die, links break, the watcher misses
+//! things. From there on everything may happen: power fails, disks fill up and refuse, clocks jump,
+//! folders disappear, machines are put back from a backup, one of them may be a reader that cheats.
+
+use crate::dice::Dice;
+
+/// Milliseconds of the imagined clock.
+pub type Millis = u64;
+
+/// Seeds below this have mild weather only.
+pub const MILD_SEEDS: u64 = 20_000;
+
+/// How wild a run is. What is 0 or false does not happen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Machines.
+    pub machines: usize,
+    /// What users do in all.
+    pub deeds: u64,
+    /// For how long they do it.
+    pub span: Millis,
+    /// Events of the watcher that are lost, in percent.
+    pub missed_percent: u64,
+    /// Links are cut about this often.
+    pub cut_every: Millis,
+    /// A process dies about this often.
+    pub crash_every: Millis,
+    /// Machines meet only their neighbours in a row, not everybody.
+    pub row_of_friends: bool,
+    /// Everybody starts with files of their own at the same paths.
+    pub full_at_start: bool,
+    /// All that follows may happen.
+    pub is_wild: bool,
+    /// Power fails about this often; what was not synced may be gone, torn or back as it was.
+    pub power_every: Millis,
+    /// A machine is put back from a backup about this often.
+    pub restore_every: Millis,
+    /// Steps, readings and looks that fail for no reason, in percent.
+    pub error_percent: u64,
+    /// A disk is full for a while about this often.
+    pub full_every: Millis,
+    /// A watcher's queue overflows about this often.
+    pub overflow_every: Millis,
+    /// One direction of a link stands still for a while about this often.
+    pub stall_every: Millis,
+    /// A second session between the same two machines is opened, in percent of meetings.
+    pub twin_percent: u64,
+    /// A clock jumps about this often.
+    pub jump_every: Millis,
+    /// A folder is away for a while about this often.
+    pub away_every: Millis,
+    /// Of the machines that stop, so many percent stay away for a long time.
+    pub long_sleep_percent: u64,
+    /// Ticks of the clocks that files are stamped with; 0 gives every change a time of its own.
+    pub tick: Millis,
+    /// Numbers of deleted files are given again at once.
+    pub reuses_inodes: bool,
+    /// The last machine is a reader.
+    pub has_reader: bool,
+    /// It sends what it must not, and garbage for content.
+    pub reader_cheats: bool,
+}
+
+impl Weather {
+    /// The weather of a seed: from a quiet day to a bad week.
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x5eed);
+        let pick = |dice: &mut Dice, from: &[u64]| dice.pick(from).unwrap_or(0);
+        let mild = Self {
+            machines: 2 + dice.below(2) as usize,
+            deeds: pick(&mut dice, &[5, 15, 40, 80]),
+            span: pick(&mut dice, &[300, 3_000, 30_000]),
+            missed_percent: pick(&mut dice, &[0, 0, 10, 50]),
+            cut_every: pick(&mut dice, &[0, 0, 500, 5_000]),
+            crash_every: pick(&mut dice, &[0, 0, 700, 7_000]),
+            row_of_friends: dice.chance(30),
+            full_at_start: dice.chance(40),
+            ..Self::default()
+        };
+        if seed < MILD_SEEDS {
+            return mild;
+        }
+        // Each kind of trouble is left out of most runs, so that some show one kind alone.
+        let often = |dice: &mut Dice, span: Millis| match dice.below(10) {
+            0..6 => 0,
+            6..9 => span / 2,
+            _ => span / 8,
+        };
+        let span = mild.span;
+        Self {
+            machines: pick(&mut dice, &[2, 2, 2, 3, 3, 4, 5]) as usize,
+            is_wild: true,
+            power_every: often(&mut dice, span),
+            restore_every: often(&mut dice, span),
+            error_percent: pick(&mut dice, &[0, 0, 0, 2, 20]),
+            full_every: often(&mut dice, span),
+            overflow_every: often(&mut dice, span),
+            stall_every: often(&mut dice, span),
+            twin_percent: pick(&mut dice, &[0, 0, 20]),
+            jump_every: often(&mut dice, span),
+            away_every: often(&mut dice, span),
+            long_sleep_percent: pick(&mut dice, &[0, 0, 30, 100]),
+            tick: pick(&mut dice, &[1, 4, 4, 1_000, 2_000]),
+            reuses_inodes: dice.chance(50),
+            has_reader: dice.chance(20),
+            reader_cheats: dice.chance(50),
+            ..mild
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What happens from outside, as planned: each blow, and what it leads to later.
+
+use ahoy_logic::sync::{Input, Rights};
+use ahoy_wire::sync::ReplicaId;
+
+use super::{Doom, Event, Index, Mail, World};
+use crate::dice::Dice;
+use crate::plan::Doing;
+use crate::weather::Millis;
+
+/// Longest that a disk stays full, a folder away, or a link still.
+const SPELL_MAX: Millis = 20_000;
+
+/// Most that a clock jumps at once: a little over ten years.
+const JUMP_MAX: u64 = 10 * 366 * 86_400_000;
+
+impl World {
+    /// Something planned happens. In a wild run each has chance of its own, so that leaving one
+    /// thing out changes little about the others.
+    pub(super) fn strike(&mut self, place: usize, doing: Doing) {
+        if !self.weather.is_wild {
+            return self.strike_now(doing);
+        }
+        let own = Dice::new(self.seed ^ (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let shared = std::mem::replace(&mut self.dice, own);
+        self.strike_now(doing);
+        self.dice = shared;
+    }
+
+    fn strike_now(&mut self, doing: Doing) {
+        match doing {
+            Doing::Deed => {
+                let machine = self.any_machine();
+                if !self.machines[machine].is_away {
+                    self.deed(machine);
+                }
+            }
+            Doing::Cut => {
+                if let Some(link) = self.any_link() {
+                    self.cut(link);
+                    self.soon(3000, Event::Connect);
+                }
+            }
+            Doing::Crash => self.end(false),
+            Doing::Power => self.end(true),
+            Doing::Backup => self.back_up(),
+            Doing::Restore => self.restore(),
+            Doing::Full => {
+                let machine = self.any_machine();
+                self.note(machine, "disk", || "is full".into());
+                let spell = self.dice.below(SPELL_MAX);
+                self.machines[machine].full_until = self.now + spell;
+            }
+            Doing::Overflow => self.overflow(),
+            Doing::Stall => {
+                if let Some(link) = self.any_link() {
+                    let (end, spell) = (self.dice.below(2) as usize, self.dice.below(SPELL_MAX));
+                    let to = self.links[link].ends[end];
+                    self.note(to, "stalls", || format!("hears nothing for {spell} ms"));
+                    let last = &mut self.links[link].last[end];
+                    *last = (*last).max(self.now + spell);
+                }
+            }
+            Doing::Jump => {
+                let machine = self.any_machine();
+                let most = if self.dice.chance(50) {
+                    60_000
+                } else {
+                    JUMP_MAX
+                };
+                let by = self.dice.below(2 * most).cast_signed() - most.cast_signed();
+                self.note(machine, "clock", || format!("jumps by {by} ms"));
+                let skew = (self.machines[machine].skew + by).clamp(-(1 << 39), 1 << 39);
+                self.machines[machine].skew = skew;
+            }
+            Doing::Away => self.root_away(),
+        }
+    }
+
+    fn any_machine(&mut self) -> usize {
+        self.dice.below(self.machines.len() as u64) as usize
+    }
+
+    fn any_link(&mut self) -> Option<usize> {
+        let up: Vec<usize> = (0..self.links.len())
+            .filter(|link| self.links[*link].is_up)
+            .collect();
+        self.dice.pick(&up)
+    }
+
+    /// A process ends: now, or in the midst of its next turn.
+    fn end(&mut self, is_power: bool) {
+        let machine = self.any_machine();
+        let in_turn = self.weather.is_wild && self.dice.chance(50);
+        if in_turn && self.machines[machine].engine.is_some() {
+            self.machines[machine].doom = Some(Doom {
+                is_kept: self.dice.chance(60),
+                effects: self.dice.below(4),
+                is_power,
+            });
+            return;
+        }
+        self.end_now(machine, is_power);
+    }
+
+    pub(super) fn end_now(&mut self, machine: usize, is_power: bool) {
+        if is_power {
+            self.fail_power(machine);
+        } else {
+            self.crash(machine);
+        }
+        let percent = self.weather.long_sleep_percent;
+        if !self.weather.is_wild || !self.dice.chance(percent) {
+            self.soon(3000, Event::Start { machine });
+        }
+    }
+
+    fn back_up(&mut self) {
+        let machine = self.any_machine();
+        let it = &mut self.machines[machine];
+        it.backup = Some((it.disk.backup(), it.index.clone()));
+        self.note(machine, "backup", || "is made".into());
+    }
+
+    /// A machine is put back from its backup, wholly or in part, or loses its index.
+    fn restore(&mut self) {
+        let machine = self.any_machine();
+        let Some((disk, index)) = self.machines[machine].backup.clone() else {
+            return;
+        };
+        self.crash(machine);
+        let before = self.machines[machine].disk.contents();
+        let what = self.dice.below(4);
+        let it = &mut self.machines[machine];
+        match what {
+            0 => (it.disk, it.index) = (disk, index),
+            1 => it.index = index,
+            2 => it.disk = disk,
+            _ => {
+                it.index = Index::default();
+                it.replica = ReplicaId(it.replica.0 + 100);
+            }
+        }
+        let names = ["disk and index", "index", "disk", "index lost"];
+        self.note(machine, "backup", || {
+            format!("restored: {}", names[what as usize])
+        });
+        for content in before {
+            self.excuse(content);
+        }
+        self.soon(3000, Event::Start { machine });
+    }
+
+    /// Everything that the watcher had to say is lost; it says so.
+    fn overflow(&mut self) {
+        let machine = self.any_machine();
+        if self.machines[machine].engine.is_none() {
+            return;
+        }
+        self.note(machine, "eyes", || "overflow".into());
+        let is_event = |event: &Event| match event {
+            Event::At {
+                machine: at, mail, ..
+            } => *at == machine && matches!(mail, Mail::LookAt { ask: None, .. }),
+            Event::Carry { .. }
+            | Event::Close { .. }
+            | Event::HangUp { .. }
+            | Event::Planned { .. }
+            | Event::Connect
+            | Event::Start { .. }
+            | Event::RootBack { .. } => false,
+        };
+        self.queue.retain(|_, event| !is_event(event));
+        self.scan_soon(machine);
+    }
+
+    fn root_away(&mut self) {
+        let machine = self.any_machine();
+        if self.machines[machine].is_away {
+            return;
+        }
+        self.note(machine, "root", || "is away".into());
+        self.machines[machine].is_away = true;
+        if self.machines[machine].engine.is_some() {
+            self.scan_soon(machine);
+        }
+        let spell = self.dice.below(SPELL_MAX);
+        self.at(self.now + spell, Event::RootBack { machine });
+    }
+
+    pub(super) fn root_back(&mut self, machine: usize) {
+        if !std::mem::replace(&mut self.machines[machine].is_away, false) {
+            return;
+        }
+        self.note(machine, "root", || "is back".into());
+        self.machines[machine].epoch += 1;
+        if self.machines[machine].engine.is_some() {
+            self.report(machine, Input::RootLost);
+            self.report(machine, Input::RootBack);
+            self.scan_soon(machine);
+        } else {
+            self.soon(3000, Event::Start { machine });
+        }
+    }
+
+    pub(super) fn writers(&self) -> impl Iterator<Item = usize> + '_ {
+        let all = self.machines.iter().enumerate();
+        all.filter(|(_, it)| it.rights == Rights::Writer)
+            .map(|(index, _)| index)
+    }
+}
