@@ -13,6 +13,7 @@ use ahoy_wire::sync::{Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, V
 use super::engine::{Engine, State};
 use super::names;
 use super::tree::Goal;
+use super::unread::Unread;
 use super::{Act, Found, Look, Notice, Print, Sighting, Synced, Time};
 
 /// Names that were touched by ahoy itself are remembered over two whole looks, at most this many.
@@ -26,7 +27,9 @@ pub struct Local {
     pub(super) answered: u64,
     pub(super) missing_inodes: BTreeMap<(u64, Time), NodeId>,
     /// Files that are being read, by path.
-    reading: BTreeMap<RelPath, Print>,
+    pub(super) reading: BTreeMap<RelPath, Print>,
+    /// Files that were seen and not read yet, by directory.
+    pub(super) unread: Unread,
     /// Names that ahoy changed, with the number of the first look that is younger.
     pub(super) touched: BTreeMap<(NodeId, Name), u64>,
     pub(super) touched_before: BTreeMap<(NodeId, Name), u64>,
@@ -151,29 +154,6 @@ impl Engine {
         true
     }
 
-    /// Something was seen in a directory that is not known: look at the directory itself first,
-    /// unless it is only just being made.
-    fn lost_parent(&mut self, path: &RelPath) {
-        let mut dir = NodeId::ROOT;
-        let mut at = RelPath::root();
-        for name in path.names() {
-            match self.tree.dir_on_disk(dir, &name) {
-                Some(id) => {
-                    dir = id;
-                    let Some(next) = at.join(&name) else { return };
-                    at = next;
-                }
-                None => {
-                    if !self.work.note_sighting(dir, &name, None) && self.local.stirred.insert(dir)
-                    {
-                        self.look(Look::At(at, name));
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
     fn sighted(
         &mut self,
         dir: NodeId,
@@ -193,12 +173,18 @@ impl Engine {
             self.see_later(dir, path, name);
             return;
         }
+        if matches!(found, Found::File(_)) {
+            self.local.unread.wait_for(dir, &name, path);
+        } else {
+            self.local.unread.done(dir, &name);
+        }
         let at = self.tree.on_disk(dir, &name);
         let known = at.and_then(|id| self.tree.node(id)?.synced.as_ref().map(|s| s.print));
         match (at, known, print) {
             (None, _, None) if found == Found::Nothing => return,
             (Some(id), Some(known), Some(print)) if known.same(&print) && !known.racy => {
                 self.local.found(id, Some(&known));
+                self.local.unread.done(dir, &name);
                 return;
             }
             _ => {}
@@ -321,21 +307,11 @@ impl Engine {
         }
     }
 
-    /// The file could not be read; what is known of it stays.
-    pub(super) fn unread(&mut self, path: &RelPath, reason: String, changing: bool) {
-        self.local.reading.remove(path);
-        if !changing {
-            self.tell(Notice::Trouble {
-                path: path.clone(),
-                reason,
-            });
-        }
-    }
-
     /// A file has been read.
     pub(super) fn hashed(&mut self, path: &RelPath, print: Print, hash: Hash) {
         let asked = self.local.reading.get(path);
-        if asked.is_some_and(|asked| asked.same(&print)) {
+        let is_last = asked.is_some_and(|asked| asked.same(&print));
+        if is_last {
             self.local.reading.remove(path);
         }
         if matches!(self.state, State::RootLost | State::Emptied) {
@@ -348,6 +324,9 @@ impl Engine {
             self.lost_parent(&dir_path);
             return;
         };
+        if is_last {
+            self.local.unread.done(dir, &name);
+        }
         if self.work.note_sighting(dir, &name, Some(print)) {
             return;
         }

@@ -124,6 +124,7 @@ impl Engine {
         }
         self.ask_for_suspects();
         self.bury_missing();
+        self.follow_unread();
         self.look_at_stirred();
     }
 

@@ -23,6 +23,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+mod unread;
 mod work;
 
 pub use disk::{Found, Print, Sighting, Synced, Time};

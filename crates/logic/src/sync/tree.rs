@@ -81,6 +81,7 @@ pub struct Tree {
     /// Nodes whose goal may have changed since this was last taken.
     touched: BTreeSet<NodeId>,
     next_number: u64,
+    dir_moves: u64,
 }
 
 impl Tree {
@@ -153,6 +154,10 @@ impl Tree {
             return;
         };
         if let Some(old) = node.synced.take() {
+            let moved = |new: &Synced| (new.parent, &new.name) != (old.parent, &old.name);
+            if matches!(old.value, Value::Dir(_)) && synced.as_ref().is_some_and(moved) {
+                self.dir_moves += 1;
+            }
             let key = (old.parent, old.name);
             if self.disk.get(&key) == Some(&id) {
                 self.disk.remove(&key);
@@ -178,6 +183,11 @@ impl Tree {
         }
         node.synced = synced;
         self.touched.insert(id);
+    }
+
+    /// How often a directory has got another place on disk.
+    pub fn dir_moves(&self) -> u64 {
+        self.dir_moves
     }
 
     /// Replaces clocks or print of what is on disk, but neither its place nor its value.

@@ -1,6 +1,6 @@
 //! What an engine believes of its folder, and what it does not.
 
-use ahoy_logic::sync::{Act, Effect, Input, Notice, Rights, State};
+use ahoy_logic::sync::{Act, Effect, Found, Input, Look, Notice, Rights, Sighting, State};
 use ahoy_wire::sync::{Record, RelPath};
 
 use crate::one::{LINK, OTHER, One, file, nothing, notices, print, records, sent, steps};
@@ -134,4 +134,63 @@ fn a_replacement_names_what_it_replaces() {
     };
     assert_eq!(*at, RelPath::parse(b"a").expect("a path"));
     assert_eq!(*over, Some(print(1)));
+}
+
+/// Looks that were asked for at one name.
+fn looked_at(effects: &[Effect], wanted: &str) -> usize {
+    let at = |effect: &&Effect| match effect {
+        Effect::Look { look, .. } => match look {
+            Look::At(dir, name) => dir.join(name) == Some(crate::one::path(wanted)),
+            Look::Below(_) => false,
+        },
+        Effect::Do(_)
+        | Effect::Keep(_)
+        | Effect::Say { .. }
+        | Effect::Send { .. }
+        | Effect::Accept { .. }
+        | Effect::Hang { .. }
+        | Effect::Read { .. }
+        | Effect::Tell(_) => false,
+    };
+    effects.iter().filter(at).count()
+}
+
+#[test]
+fn a_file_whose_directory_is_renamed_before_it_is_read_is_looked_for_there() {
+    let see = |one: &mut One, sightings: Vec<Sighting>| {
+        let input = Input::Seen {
+            sightings,
+            whole: Vec::new(),
+            asked: None,
+        };
+        let mut effects = one.give(input);
+        effects.extend(one.give(Input::Settled { whole_tree: false }));
+        effects
+    };
+    let dir = |at: &str| Sighting {
+        found: Found::Dir(print(1)),
+        ..nothing(at)
+    };
+    for answered_before in [false, true] {
+        let mut one = One::started(Rights::Writer);
+        see(&mut one, vec![dir("old")]);
+        let inside = Sighting {
+            dir: crate::one::path("old"),
+            ..crate::one::sighting("f", print(2))
+        };
+        see(&mut one, vec![inside]);
+        // The file is not found any more: its directory has another name by now.
+        let unread = Input::Unread {
+            path: crate::one::path("old/f"),
+            reason: "it is still being written".into(),
+            changing: true,
+        };
+        if answered_before {
+            one.give(unread);
+        }
+        let renamed = see(&mut one, vec![nothing("old"), dir("new")]);
+        assert_eq!(looked_at(&renamed, "new/f"), 1, "{renamed:?}");
+        let quiet = see(&mut one, vec![dir("new")]);
+        assert_eq!(looked_at(&quiet, "new/f"), 0, "once is enough");
+    }
 }

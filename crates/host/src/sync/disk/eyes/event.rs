@@ -108,6 +108,7 @@ impl Watcher {
             self.unwatch(&given_up);
         }
         self.later.renamed(&half.from, to);
+        self.names_moved(&half.from, to);
         let busy = !self.stack.is_empty();
         for (path, _) in &mut self.stack {
             if let Some(moved) = rebase(path, &half.from, to) {
@@ -118,6 +119,28 @@ impl Watcher {
         if busy || self.whole_tree {
             self.stack.push((to.clone(), None));
         }
+    }
+
+    /// What is to be looked at in a directory that has moved is to be looked at where it is now.
+    fn names_moved(&mut self, from: &RelPath, to: &RelPath) {
+        let moved = |(dir, name): &(RelPath, Name)| {
+            let dir = rebase(dir, from, to)?;
+            Some((dir, name.clone()))
+        };
+        let now: Vec<_> = self
+            .now
+            .iter()
+            .filter_map(|(key, why)| moved(key).map(|key| (key, *why)))
+            .collect();
+        for (key, why) in now {
+            // The old name as well: something else may be there by now.
+            self.now
+                .entry(key)
+                .and_modify(|known| *known = (*known).max(why))
+                .or_insert(why);
+        }
+        let asked: Vec<_> = self.asked.iter().filter_map(moved).collect();
+        self.asked.extend(asked);
     }
 
     fn half(&mut self, cookie: u32, from: RelPath, dir: Option<Detached>) {

@@ -364,3 +364,22 @@ fn where_watches_are_scarce_whole_looks_find_the_rest_and_the_user_is_told_once(
         }
     }
 }
+
+#[test]
+fn a_file_that_is_edited_just_before_its_directory_is_renamed_is_seen_there() {
+    let scene = Scene::new();
+    fs::create_dir(scene.on_disk("d0")).expect("made");
+    scene.write("d0/f", b"");
+    scene.look_at_all();
+    for round in 0..50 {
+        let content = vec![b'x'; round + 1];
+        scene.write(&format!("d{round}/f"), &content);
+        let (from, to) = (format!("d{round}"), format!("d{}", round + 1));
+        fs::rename(scene.on_disk(&from), scene.on_disk(&to)).expect("renamed");
+        let file = format!("{to}/f");
+        let wanted = content.len() as u64;
+        scene.watch_until(
+            |seen| matches!(seen.get(&file), Some(Found::File(print)) if print.size == wanted),
+        );
+    }
+}
