@@ -188,6 +188,9 @@ impl<A: Audience> Conductor<A> {
             let deadline = self.engine.lock().deadline();
             let wait = deadline.map_or(IDLE, |(at, _)| at.wait_from(now()).min(IDLE));
             let (inputs, stop) = self.hear(wait);
+            if matches!(inputs[..], [Input::Tick]) {
+                self.say_what_is_waited_for();
+            }
             let effects = {
                 let mut engine = self.engine.lock();
                 for input in inputs {
@@ -201,6 +204,15 @@ impl<A: Audience> Conductor<A> {
             self.audience.turn();
         }
         self.links.close();
+    }
+
+    /// For whoever looks for a fault: `AHOY_LOG=ahoy_host::sync::conductor=trace`.
+    fn say_what_is_waited_for(&self) {
+        if tracing::enabled!(tracing::Level::TRACE) {
+            for reason in self.engine.lock().reasons() {
+                tracing::trace!(%reason, "not done");
+            }
+        }
     }
 
     /// Waits for mail, then takes what else is there; whether that is the end.
