@@ -60,6 +60,7 @@ fn a_ticket_for_another_share_opens_nothing() {
     let mut thief = place
         .device("thief")
         .join(&ticket.to_string(), &place.path("c"));
+    thief.event("start", |event| event["event"] == "started");
     fs::write(thief.dir.join("planted"), "x").expect("a file");
     thief.until("waiting", |status| {
         status.state == State::WaitingForPeers && status.files == 1

@@ -4,6 +4,7 @@
 //! here; so do those who ask the tracker, if a share of this process wants one to run. Who comes
 //! for which share is told by the [`Doors`]; nothing is decided here.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,6 +15,9 @@ use super::doors::{Doors, Listening, Other};
 use super::links::Links;
 use super::share::StartError;
 use crate::tracker::TrackerService;
+
+/// Most addresses that are listened at because they were before.
+const LISTENERS_MAX: usize = 64;
 
 /// First byte of a connection to a tracker.
 const TRACKER_FIRST: u8 = b'A';
@@ -32,8 +36,8 @@ pub struct Ports {
 struct Embedded(Mutex<Option<TrackerService>>);
 
 impl Ports {
-    /// Listens at `asked`, where a port that is taken is an error. If nothing is asked for: at the
-    /// first of the lists in `last` that is free, or anywhere.
+    /// Listens at `asked`, where a port that is taken is an error. If nothing is asked for: at all
+    /// addresses in `last` that are free, or anywhere.
     ///
     /// # Errors
     /// [`StartError::Listen`] with the address, [`StartError::System`] without threads or random
@@ -139,10 +143,14 @@ fn bind(asked: &[SocketAddr], last: &[Vec<SocketAddr>]) -> Result<Vec<TcpListene
     if !asked.is_empty() {
         return asked.iter().map(listen).collect();
     }
-    for before in last.iter().filter(|before| !before.is_empty()) {
-        if let Ok(listeners) = before.iter().map(listen).collect() {
-            return Ok(listeners);
-        }
+    // Folders that had ports of their own are still looked for there by those who know them.
+    let before: BTreeSet<&SocketAddr> = last.iter().flatten().take(LISTENERS_MAX).collect();
+    let found: Vec<_> = before
+        .into_iter()
+        .filter_map(|it| listen(it).ok())
+        .collect();
+    if !found.is_empty() {
+        return Ok(found);
     }
     let anywhere = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
     let anywhere_v4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
@@ -167,9 +175,9 @@ mod tests {
 
     #[test]
     fn a_port_that_is_taken_is_an_error_if_it_was_asked_for_and_passed_over_if_not() {
-        let free = {
-            let listener = TcpListener::bind(local(0)).expect("a port");
-            listener.local_addr().expect("bound")
+        let [free, other] = {
+            let bound = [(); 2].map(|()| TcpListener::bind(local(0)).expect("a port"));
+            bound.map(|it| it.local_addr().expect("bound"))
         };
         let holder = TcpListener::bind(local(0)).expect("a port");
         let held = holder.local_addr().expect("bound");
@@ -179,9 +187,12 @@ mod tests {
         };
         assert_eq!((*address, source.kind()), (held, io::ErrorKind::AddrInUse));
         assert!(error.hint().contains("--listen"), "{}", error.hint());
-        // Of what was used before, the first that is free; without any, a port of the system's.
-        let ports = Ports::open(&[], &[Vec::new(), vec![held], vec![free]]);
-        assert_eq!(ports.expect("ports").addresses(), [free]);
+        // Of what was used before, all that is free; without any, a port of the system's.
+        let last = [vec![other, free], Vec::new(), vec![held], vec![free]];
+        let ports = Ports::open(&[], &last).expect("ports");
+        let mut wanted = [free, other];
+        wanted.sort();
+        assert_eq!(ports.addresses(), wanted);
         let ports = Ports::open(&[], &[vec![held]]).expect("ports");
         assert_ne!(ports.port(), Some(held.port()));
     }
