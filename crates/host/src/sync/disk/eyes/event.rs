@@ -20,6 +20,9 @@ impl Watcher {
         for event in events {
             self.happened(event);
         }
+        if !more && self.halves.is_empty() {
+            self.looked.clear();
+        }
         more
     }
 
@@ -121,15 +124,16 @@ impl Watcher {
         }
     }
 
-    /// What is to be looked at in a directory that has moved is to be looked at where it is now.
+    /// What is to be looked at in a directory that has moved is to be looked at where it is now;
+    /// what has just been looked at as well, since the directory may have been gone by then.
     fn names_moved(&mut self, from: &RelPath, to: &RelPath) {
         let moved = |(dir, name): &(RelPath, Name)| {
             let dir = rebase(dir, from, to)?;
             Some((dir, name.clone()))
         };
-        let now: Vec<_> = self
-            .now
-            .iter()
+        let looked = self.looked.iter().map(|key| (key, &Why::Certain));
+        let now: Vec<_> = looked
+            .chain(&self.now)
             .filter_map(|(key, why)| moved(key).map(|key| (key, *why)))
             .collect();
         for (key, why) in now {

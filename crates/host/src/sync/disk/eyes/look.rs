@@ -33,6 +33,7 @@ impl Watcher {
 
     /// Looks at names and reports them.
     pub(super) fn look_at(&mut self, names: BTreeMap<(RelPath, Name), Why>, ask: Option<u64>) {
+        self.looked.extend(names.keys().cloned());
         let world = Arc::clone(&self.world);
         let glimpse = world.glimpse();
         let mut parents = Parents::default();

@@ -181,6 +181,9 @@ struct Watcher {
     /// Names to look at because the engine has asked, and its last question.
     asked: BTreeSet<(RelPath, Name)>,
     last_ask: Option<u64>,
+    /// Names that were looked at since all events were taken in: one of these may yet tell that
+    /// their directory had been moved before.
+    looked: BTreeSet<(RelPath, Name)>,
     later: Later,
     haste: Haste,
     /// Moves of which only the first half is known.
@@ -210,6 +213,7 @@ impl Watcher {
             now: BTreeMap::new(),
             asked: BTreeSet::new(),
             last_ask: None,
+            looked: BTreeSet::new(),
             later: Later::default(),
             haste: Haste::default(),
             halves: HashMap::new(),
@@ -383,6 +387,7 @@ impl Watcher {
         (self.unsettled, self.whole_tree) = (false, false);
         self.now.clear();
         self.asked.clear();
+        self.looked.clear();
         self.later.clear();
         self.stack.clear();
         self.halves.clear();
@@ -397,6 +402,7 @@ impl Watcher {
         }
         self.now.clear();
         self.asked.clear();
+        self.looked.clear();
         self.stack.retain(|(path, _)| !self.lost && path.is_root());
         self.later.clear();
         self.halves.clear();
