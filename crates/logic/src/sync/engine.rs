@@ -161,12 +161,18 @@ impl Engine {
                 asked,
             } => self.seen(sightings, &whole, asked),
             Input::Settled { whole_tree } => self.settled(whole_tree),
-            Input::Hashed { path, print, hash } => self.hashed(&path, print, hash),
+            Input::Hashed { path, print, hash } => {
+                self.hashed(&path, print, hash);
+                self.all_read();
+            }
             Input::Unread {
                 path,
                 reason,
                 changing,
-            } => self.unread(&path, reason, changing),
+            } => {
+                self.unread(&path, reason, changing);
+                self.all_read();
+            }
             Input::Parked { node, print } => self.found_parked(node, print),
             Input::Finished(outcomes) => {
                 for outcome in outcomes {

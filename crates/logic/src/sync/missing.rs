@@ -128,6 +128,14 @@ impl Engine {
         self.look_at_stirred();
     }
 
+    /// The last of the files that were to be read has been: what came of that has stirred
+    /// directories, and no other look may follow.
+    pub(super) fn all_read(&mut self) {
+        if self.state == State::Running && self.local.reading() == 0 {
+            self.look_at_stirred();
+        }
+    }
+
     /// The mtimes of directories in which something was made or removed.
     pub(super) fn look_at_stirred(&mut self) {
         for dir in std::mem::take(&mut self.local.stirred) {

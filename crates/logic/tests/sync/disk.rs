@@ -1,7 +1,7 @@
 //! What an engine believes of its folder, and what it does not.
 
 use ahoy_logic::sync::{Act, Effect, Found, Input, Look, Notice, Rights, Sighting, State};
-use ahoy_wire::sync::{Record, RelPath};
+use ahoy_wire::sync::{Hash, Record, RelPath};
 
 use crate::one::{LINK, OTHER, One, file, nothing, notices, print, records, sent, steps};
 
@@ -193,4 +193,34 @@ fn a_file_whose_directory_is_renamed_before_it_is_read_is_looked_for_there() {
         let quiet = see(&mut one, vec![dir("new")]);
         assert_eq!(looked_at(&quiet, "new/f"), 0, "once is enough");
     }
+}
+
+#[test]
+fn a_directory_is_looked_at_when_the_last_file_that_is_new_in_it_has_been_read() {
+    let mut one = One::started(Rights::Writer);
+    let dir = Sighting {
+        found: Found::Dir(print(1)),
+        ..nothing("dir")
+    };
+    let inside = ["f", "g"].map(|name| Sighting {
+        dir: crate::one::path("dir"),
+        ..crate::one::sighting(name, print(2))
+    });
+    for sightings in [vec![dir], inside.to_vec()] {
+        one.give(Input::Seen {
+            sightings,
+            whole: Vec::new(),
+            asked: None,
+        });
+        one.give(Input::Settled { whole_tree: false });
+    }
+    let [first, last] = ["dir/f", "dir/g"].map(|at| {
+        one.give(Input::Hashed {
+            path: crate::one::path(at),
+            print: print(2),
+            hash: Hash([2; 32]),
+        })
+    });
+    assert_eq!(looked_at(&first, "dir"), 0, "there is more to come");
+    assert_eq!(looked_at(&last, "dir"), 1, "{last:?}");
 }
