@@ -110,7 +110,7 @@ fn an_edit_survives_a_delete() {
     let place = Place::new();
     let (mut a, mut b) = apart(
         &place,
-        |dir| many(dir, 200),
+        |dir| many(dir, 300),
         |dir| {
             fs::remove_file(dir.join("d000/f00003")).expect("removed");
             fs::remove_dir_all(dir.join("d001")).expect("removed");
