@@ -41,8 +41,13 @@ impl Engine {
 
     /// It is in a directory that is parked, and has no path before that is somewhere again.
     pub(super) fn wait_for_unparking(&mut self, id: NodeId) -> Verdict {
-        let top = self.tree.above(id).last();
-        match top.filter(|top| self.is_parked(*top)) {
+        self.wait_for_path(id, id)
+    }
+
+    /// `id` can only go on when `dir`, a directory or itself, has a path again.
+    pub(super) fn wait_for_path(&mut self, id: NodeId, dir: NodeId) -> Verdict {
+        let top = self.tree.above(dir).last().unwrap_or(dir);
+        match Some(top).filter(|top| *top != id && self.is_parked(*top)) {
             Some(top) if self.work.circle(id, top).is_none() => self.wait(id, top),
             // It waits for us in turn: it has to stand somewhere meanwhile.
             Some(top) => {
@@ -109,7 +114,15 @@ impl Engine {
                 .copied()
         };
         let donors: BTreeSet<NodeId> = circle.iter().filter_map(donor).collect();
-        let unsure = |id: &NodeId| self.work.is_busy(*id) || self.local.is_missing(*id);
+        // A file that is being read may hold something else by now, which would then be taken for
+        // a change of the node that it is given to.
+        let is_read = |id: &NodeId| {
+            let path = self.tree.path(*id);
+            path.is_some_and(|path| self.local.is_reading(&path))
+        };
+        let unsure = |id: &NodeId| {
+            self.work.is_busy(*id) || self.local.is_missing(*id) || is_read(id)
+        };
         if donors.len() < circle.len() || circle.iter().any(unsure) {
             for other in circle.iter().filter(|other| **other != id) {
                 self.touch(*other);

@@ -58,6 +58,11 @@ impl Local {
         self.reading.len()
     }
 
+    /// Whether what is known of this file may be out of date: it is being read.
+    pub fn is_reading(&self, path: &RelPath) -> bool {
+        self.reading.contains_key(path)
+    }
+
     /// Ahoy itself changes this name; looks with lower numbers may be older than that.
     pub fn touch(&mut self, dir: NodeId, name: Name, first_trusted: u64) {
         if self.touched.len() >= TOUCHED_NAMES_MAX {
@@ -261,8 +266,9 @@ impl Engine {
             }
         }
         // An answer about one name says nothing of what is below it, and what an earlier look
-        // found there has not been believed.
+        // found there has not been believed. A reader's own directory is not known even now.
         if asked.is_some()
+            && self.tree.dir_on_disk(dir, &name).is_some()
             && let Some(path) = path.join(&name)
         {
             self.look(Look::Below(path));
@@ -524,7 +530,7 @@ impl Engine {
             }
         }
         if self.is_reader() {
-            if known.is_some() && self.tree.goal(plain) == Goal::At(dir, name.clone()) {
+            if self.tree.is_wanted_at(dir, &name) {
                 self.set_aside(None, dir, name, &print);
             } else {
                 self.tell_not_sent(dir, &name);

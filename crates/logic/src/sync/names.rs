@@ -16,14 +16,17 @@ pub fn conflict(name: &Name, lost: &Body) -> Name {
     )
 }
 
-/// The same with the node's id: two different nodes want one name, this one has to give way.
-pub fn displaced(name: &Name, body: &Body, id: NodeId, digits: usize) -> Name {
+/// The same with the node's id: two different nodes want one name, this one has to give way. Each
+/// attempt is another name: a part of the id, all of it, all of it and a number.
+pub fn displaced(name: &Name, body: &Body, id: NodeId, attempt: u32) -> Name {
     let hex: String = id.0.iter().map(|b| format!("{b:02x}")).collect();
     let label = body.author.as_str();
-    insert(
-        name,
-        &format!(" (conflict, {label}, {})", &hex[..digits.min(hex.len())]),
-    )
+    let mark = match attempt {
+        0 => hex[..8].to_owned(),
+        1 => hex,
+        more => format!("{hex} {more}"),
+    };
+    insert(name, &format!(" (conflict, {label}, {mark})"))
 }
 
 /// `report (not sent, 2026-11-21 14.03.11).txt`: what a reader wrote over a file of the share

@@ -188,12 +188,12 @@ impl Engine {
         if self.work.is_name_busy(parent, name) {
             return Err(self.pause(id, CHANGED_PAUSE));
         }
-        let path = self.dir_path(parent).and_then(|dir| dir.join(name));
-        path.ok_or_else(|| {
-            if let Some(dir) = self.dir_path(parent) {
-                let reason = "the path would be longer than 4096 bytes".to_owned();
-                self.tell(Notice::Trouble { path: dir, reason });
-            }
+        let Some(dir) = self.dir_path(parent) else {
+            return Err(self.wait_for_path(id, parent));
+        };
+        dir.join(name).ok_or_else(|| {
+            let reason = "the path would be longer than 4096 bytes".to_owned();
+            self.tell(Notice::Trouble { path: dir, reason });
             self.pause(id, PAUSE_MAX)
         })
     }

@@ -212,6 +212,11 @@ impl Tree {
         within(&self.slots, dir).flat_map(|(_, ids)| ids.iter().copied())
     }
 
+    /// Whether a node is to have that name, or stands beside it because of the name.
+    pub fn is_wanted_at(&self, dir: NodeId, name: &Name) -> bool {
+        self.slots.contains_key(&(dir, name.clone()))
+    }
+
     /// The nodes on disk that hold this content.
     pub fn holders(&self, hash: Hash) -> impl Iterator<Item = NodeId> + '_ {
         let from = (hash, NodeId([0; 16]));
@@ -298,11 +303,11 @@ impl Tree {
         if first.is_none_or(|first| *first == id) {
             return Goal::At(*parent, name.clone());
         }
-        let mut beside = names::displaced(name, &node.record.body, id, 8);
-        if self.slots.contains_key(&(*parent, beside.clone())) {
-            beside = names::displaced(name, &node.record.body, id, 32);
-        }
-        Goal::At(*parent, beside)
+        // Somebody may have taken that name as well, and even the next.
+        let beside = (0..).map(|attempt| names::displaced(name, &node.record.body, id, attempt));
+        let is_free = |beside: &Name| !self.slots.contains_key(&(*parent, beside.clone()));
+        let mut free = beside.filter(is_free);
+        Goal::At(*parent, free.next().expect("each is another, and a directory has an end"))
     }
 
     fn precedence(&self, id: NodeId) -> (Option<Class>, NodeId) {

@@ -58,7 +58,7 @@ impl Content {
 }
 
 /// What an inode is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A directory.
     Dir(BTreeMap<Name, u64>),

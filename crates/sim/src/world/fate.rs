@@ -145,8 +145,14 @@ impl World {
         self.note(machine, "backup", || {
             format!("restored: {}", names[what as usize])
         });
-        for content in before {
-            self.excuse(content);
+        let after = self.machines[machine].disk.contents();
+        for content in before.difference(&after) {
+            // Whoever puts back a folder under an index that knows better has deleted the rest.
+            if what == 2 {
+                self.given_up.insert(*content);
+            } else {
+                self.excuse(*content);
+            }
         }
         self.soon(3000, Event::Start { machine });
     }
