@@ -120,9 +120,8 @@ impl Engine {
             let path = self.tree.path(*id);
             path.is_some_and(|path| self.local.is_reading(&path))
         };
-        let unsure = |id: &NodeId| {
-            self.work.is_busy(*id) || self.local.is_missing(*id) || is_read(id)
-        };
+        let unsure =
+            |id: &NodeId| self.work.is_busy(*id) || self.local.is_missing(*id) || is_read(id);
         if donors.len() < circle.len() || circle.iter().any(unsure) {
             for other in circle.iter().filter(|other| **other != id) {
                 self.touch(*other);

@@ -11,10 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use ahoy_wire::sync::{Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, Value};
 
 use super::engine::{Engine, State};
-use super::names;
 use super::tree::Goal;
 use super::unread::Unread;
-use super::{Act, Found, Look, Notice, Print, Sighting, Synced, Time};
+use super::{Found, Look, Notice, Print, Sighting, Synced, Time};
 
 /// Names that were touched by ahoy itself are remembered over two whole looks, at most this many.
 pub(super) const TOUCHED_NAMES_MAX: usize = 400_000;
@@ -40,7 +39,7 @@ pub struct Local {
     /// Deletes in great number wait.
     pub(super) guard: super::guard::Guard,
     /// Strange names a reader has been told about.
-    not_sent: BTreeSet<RelPath>,
+    pub(super) not_sent: BTreeSet<RelPath>,
 }
 
 /// How sure it is that something is gone.
@@ -427,17 +426,7 @@ impl Engine {
             return;
         }
         if self.is_reader() {
-            if !matches!(value, Value::Dir(_)) && !synced.value.same_content(&value) {
-                self.set_aside(Some(id), synced.parent, synced.name.clone(), &print);
-            }
-            self.tree.set_synced(
-                id,
-                Some(Synced {
-                    value,
-                    print,
-                    ..synced
-                }),
-            );
+            self.reader_changed(id, synced, value, print);
             return;
         }
         let dot = self.dot();
@@ -530,11 +519,7 @@ impl Engine {
             }
         }
         if self.is_reader() {
-            if self.tree.is_wanted_at(dir, &name) {
-                self.set_aside(None, dir, name, &print);
-            } else {
-                self.tell_not_sent(dir, &name);
-            }
+            self.reader_created(dir, name, print);
             return;
         }
         self.create_node(plain, class, synced);
@@ -572,34 +557,6 @@ impl Engine {
         );
         self.tree.set_synced(id, Some(synced));
         self.keep(id);
-    }
-
-    /// A reader wrote over a file of the share: his bytes get a name of their own, here only.
-    fn set_aside(&mut self, id: Option<NodeId>, dir: NodeId, name: Name, print: &Print) {
-        let aside = names::not_sent(&name, print.mtime);
-        let Some(dir_path) = self.dir_path(dir) else {
-            return;
-        };
-        let (Some(from), Some(to)) = (dir_path.join(&name), dir_path.join(&aside)) else {
-            return;
-        };
-        self.tell(Notice::NotSent { path: to.clone() });
-        let act = Act::Move {
-            from,
-            to,
-            expect: *print,
-        };
-        self.work_aside(id, dir, name, act);
-    }
-
-    fn tell_not_sent(&mut self, dir: NodeId, name: &Name) {
-        let path = self.dir_path(dir).and_then(|dir| dir.join(name));
-        if let Some(path) = path
-            && self.local.not_sent.len() < 10_000
-            && self.local.not_sent.insert(path.clone())
-        {
-            self.tell(Notice::NotSent { path });
-        }
     }
 
     pub(super) fn dir_path(&self, dir: NodeId) -> Option<RelPath> {

@@ -30,9 +30,14 @@ pub fn displaced(name: &Name, body: &Body, id: NodeId, attempt: u32) -> Name {
 }
 
 /// `report (not sent, 2026-11-21 14.03.11).txt`: what a reader wrote over a file of the share
-/// (`sync-29`).
-pub fn not_sent(name: &Name, mtime: Mtime) -> Name {
-    insert(name, &format!(" (not sent, {})", utc(mtime)))
+/// (`sync-29`). Each attempt is another name.
+pub fn not_sent(name: &Name, mtime: Mtime, attempt: u32) -> Name {
+    let when = utc(mtime);
+    let mark = match attempt {
+        0 => format!(" (not sent, {when})"),
+        more => format!(" (not sent, {when}, {more})"),
+    };
+    insert(name, &mark)
 }
 
 fn mtime_of(value: &Value) -> Mtime {

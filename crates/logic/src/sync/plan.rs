@@ -17,7 +17,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ahoy_wire::sync::{Class, Name, NodeId, RelPath, Value};
+use ahoy_wire::sync::{Name, NodeId, RelPath, Value};
 
 use super::engine::Engine;
 use super::merge::value_of;
@@ -134,6 +134,9 @@ impl Engine {
     fn plan_removal(&mut self, id: NodeId, synced: Synced) -> Verdict {
         if synced.parent == PARKED {
             return self.plan_move(id, synced, NodeId::ROOT, super::work::orphan_name(id));
+        }
+        if self.is_readers_own(&synced) {
+            return self.disown(id, &synced);
         }
         let children: Vec<NodeId> = self.tree.in_dir(id).map(|(_, child)| child).collect();
         if let Some(&first) = children.first() {
@@ -369,6 +372,9 @@ impl Engine {
         let keys = vec![(synced.parent, synced.name.clone())];
         let expect = synced.print;
         let same_content = value.same_content(&synced.value);
+        if !same_content && self.is_readers_own(&synced) {
+            return self.plan_aside(id, synced);
+        }
         if !same_content && let Some(other) = self.needs_content_of(id, &synced) {
             return self.wait(id, other);
         }
@@ -426,14 +432,6 @@ impl Engine {
         self.out
             .push(super::Effect::Do(Box::new(Step { job, node: id, act })));
         Verdict::Pending
-    }
-
-    /// A reader's own bytes move out of the way of a node, or of one that is to come.
-    pub(super) fn work_aside(&mut self, id: Option<NodeId>, dir: NodeId, name: Name, act: Act) {
-        let node = id.unwrap_or_else(|| NodeId::created(dir, &name, Class::Leaf, None));
-        if !self.work.is_busy(node) {
-            self.order(node, act, vec![(dir, name)], After::Vanish);
-        }
     }
 
     pub(super) fn pause(&mut self, id: NodeId, at_least: Duration) -> Verdict {

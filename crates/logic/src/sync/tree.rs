@@ -307,7 +307,11 @@ impl Tree {
         let beside = (0..).map(|attempt| names::displaced(name, &node.record.body, id, attempt));
         let is_free = |beside: &Name| !self.slots.contains_key(&(*parent, beside.clone()));
         let mut free = beside.filter(is_free);
-        Goal::At(*parent, free.next().expect("each is another, and a directory has an end"))
+        Goal::At(
+            *parent,
+            free.next()
+                .expect("each is another, and a directory has an end"),
+        )
     }
 
     fn precedence(&self, id: NodeId) -> (Option<Class>, NodeId) {
