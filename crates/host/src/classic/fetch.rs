@@ -71,6 +71,10 @@ impl Fetcher<'_> {
         &self,
         job: &FetchJob,
     ) -> (Option<Generation>, Result<LocalFile, FetchTrouble>) {
+        // What could not be put in its place in the end is not asked for.
+        if !self.folder.is_still(&job.name, job.expect.as_ref()) {
+            return (None, Err(FetchTrouble::Changed));
+        }
         let other = match job.first {
             Generation::Lines => Generation::Bare,
             Generation::Bare => Generation::Lines,
@@ -367,6 +371,13 @@ mod tests {
             bare_swarm: false,
         };
         change(&mut job);
+        if job.expect.is_some() {
+            let path = temp.path().join("a");
+            std::fs::write(&path, "12345").expect("written");
+            let file = std::fs::File::options().write(true).open(&path);
+            let time = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+            file.and_then(|file| file.set_modified(time)).expect("set");
+        }
         std::thread::spawn(move || {
             let mut kept = Vec::new();
             while let Ok((mut stream, _)) = listener.accept() {
@@ -495,5 +506,11 @@ mod tests {
             });
         };
         assert_eq!(fetch(closes, over_a_file), Err(FetchTrouble::Nothing));
+        // classic-36: another file than expected is left alone without a word to the holder.
+        let over_another = |job: &mut FetchJob| {
+            over_a_file(job);
+            job.expect = job.expect.map(|expect| LocalFile { size: 6, ..expect });
+        };
+        assert_eq!(fetch(closes, over_another), Err(FetchTrouble::Changed));
     }
 }

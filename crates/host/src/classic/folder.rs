@@ -119,6 +119,11 @@ impl Folder {
         Ok(local_file(&print::glance_open(file, self.device)?))
     }
 
+    /// Whether what stands under the name is `expect`, and nothing if that is None (classic-36).
+    pub(super) fn is_still(&self, name: &FileName, expect: Option<&LocalFile>) -> bool {
+        self.local(name).is_ok_and(|found| found.as_ref() == expect)
+    }
+
     /// A new draft.
     pub(super) fn draft(&self) -> io::Result<Draft<'_>> {
         let name = litter::incoming();
