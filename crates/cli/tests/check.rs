@@ -12,13 +12,15 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Every column that there is.
-const COLUMNS: [&str; 6] = [
+const COLUMNS: [&str; 8] = [
     "echo",
     "hello",
     "hello-client",
     "enroll",
     "enroll-client",
     "web",
+    "tracker",
+    "peer",
 ];
 
 #[test]
@@ -34,7 +36,10 @@ fn every_column_lists_its_cases_and_talks_to_nobody() {
             assert!(matches!(level, "MUST" | "SHOULD"), "{line}");
             assert!(words.count() > 3, "no sentence: {line}");
             let (number, _) = title.split_once('/').expect("number/name");
-            let protocol = service.trim_end_matches("-client");
+            let protocol = match service {
+                "tracker" | "peer" => "classic",
+                service => service.trim_end_matches("-client"),
+            };
             assert!(number.starts_with(&format!("{protocol}-")), "{line}");
             assert!(titles.insert(title.to_owned()), "listed twice: {title}");
         }
@@ -59,6 +64,10 @@ fn misuse_is_told_with_what_to_do() {
         (
             &["enroll-client"],
             "Error: no client to examine\nHint: put its command behind --",
+        ),
+        (
+            &["peer"],
+            "Error: no peer to examine\nHint: put its command behind --",
         ),
         (
             &["enroll", "nowhere"],

@@ -2,6 +2,7 @@
 
 mod peer;
 mod requirements;
+mod scene;
 mod tracker;
 
 pub use peer::{Client, client_column};

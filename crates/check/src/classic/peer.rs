@@ -1,37 +1,21 @@
-//! The cases for a peer: it is started in a folder of its own, and the examiner plays its tracker,
-//! the holders that it fetches from, and the peers that ask it for files.
+//! The cases for a peer. It is started in a folder of its own, and what it does there, with its
+//! tracker and with other peers, is judged; the stage stands in [`super::scene`].
 
 use std::fs;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use ahoy_wire::classic::{MESSAGE_BYTES_MAX, Objects, header, read_request};
-use serde_json::{Value, json};
+use ahoy_wire::classic::{Generation, MESSAGE_BYTES_MAX, Objects, header};
+use serde_json::json;
 
 use super::requirements::*;
+use super::scene::{
+    FAR, FAR_TIME, Folder, HIDDEN, KEPT, Manner, OWN, START_MAX, Scene, accept, entry, listener,
+    requested, same, unexpected,
+};
 use crate::attempt::{Attempt, shown};
 use crate::case::{Column, Failure, Outcome};
-use crate::program::Program;
-use crate::stream::{Arrival, Stream};
-
-/// Starting an interpreter and connecting may take this long.
-const START_MAX: Duration = Duration::from_secs(10);
-
-/// How often a listener is asked whether somebody has connected; std has no accept with a deadline.
-const POLL: Duration = Duration::from_millis(5);
-
-/// A file that every folder has at the start.
-const OWN: (&str, &[u8], u64) = ("own file é.txt", b"own content\n", 1_700_000_000);
-
-/// What is fetched.
-const FAR: &[u8] = b"content from afar\n";
-
-/// The time of what is fetched.
-const FAR_TIME: u64 = 1_771_289_241;
+use crate::stream::Stream;
 
 /// The peer under examination.
 #[derive(Clone, Debug)]
@@ -62,237 +46,41 @@ pub fn client_column(client: &Client) -> Column {
         let client = client.clone();
         move |attempt: &Attempt| script(&mut Scene::start(attempt, &client)?)
     };
+    let slow = patience + START_MAX * 3;
     let mut column = Column::new("peer", title)
         .slow_case(&CLASSIC_30, "init", patience, case(init))
         .slow_case(&CLASSIC_30, "keep-alive", patience, case(keep_alive))
         .slow_case(&CLASSIC_33, "announced", patience, case(announced))
         .slow_case(&CLASSIC_53, "missing", patience, case(missing))
-        .slow_case(
-            &CLASSIC_6,
-            "asked-for-another-folder",
-            patience,
-            case(asked_outside),
-        )
+        .slow_case(&CLASSIC_6, "asked-outside", patience, case(asked_outside))
         .slow_case(
             &CLASSIC_33,
-            "asked-for-a-program",
+            "asked-excluded",
             patience,
             case(asked_excluded),
         )
         .slow_case(&CLASSIC_56, "silent-client", patience, case(silent_client))
         .slow_case(&CLASSIC_31, "absent", patience, case(absent))
-        .slow_case(
-            &CLASSIC_31,
-            "older-and-newer",
-            patience,
-            case(older_and_newer),
-        )
+        .slow_case(&CLASSIC_31, "empty", patience, case(empty))
+        .slow_case(&CLASSIC_31, "older", patience, case(older))
+        .slow_case(&CLASSIC_31, "newer", patience, case(newer))
+        .slow_case(&CLASSIC_32, "own-files", patience, case(own_files))
         .slow_case(&CLASSIC_34, "time", patience, case(time))
-        .slow_case(
-            &CLASSIC_6,
-            "told-of-another-folder",
-            patience,
-            case(told_outside),
-        )
-        .slow_case(
-            &CLASSIC_33,
-            "told-of-a-program",
-            patience,
-            case(told_excluded),
-        )
+        .slow_case(&CLASSIC_35, "half-way", patience, case(half_way))
+        .slow_case(&CLASSIC_6, "told-outside", patience, case(told_outside))
+        .slow_case(&CLASSIC_33, "told-excluded", patience, case(told_excluded))
         .slow_case(&CLASSIC_37, "dead-holder", patience, case(dead_holder))
-        .slow_case(
-            &CLASSIC_39,
-            "tracker-gone",
-            patience + START_MAX * 3,
-            case(tracker_gone),
-        );
+        .slow_case(&CLASSIC_39, "tracker-gone", slow, case(tracker_gone));
     if client.lines {
         column = column
             .slow_case(&CLASSIC_50, "served", patience, case(served_in_lines))
-            .slow_case(&CLASSIC_58, "too-few", patience, case(too_few));
+            .slow_case(&CLASSIC_58, "too-few", patience, case(too_few))
+            .slow_case(&CLASSIC_59, "left-open", patience, case(left_open));
     }
     if client.bare {
         column = column.slow_case(&CLASSIC_51, "served", patience, case(served_bare));
     }
     column
-}
-
-/// A peer that was started, connected, and has said its first message.
-struct Scene<'a> {
-    attempt: &'a Attempt,
-    tracker: TcpListener,
-    stream: Stream<'a>,
-    objects: Objects,
-    first: Value,
-    interval: Duration,
-    lines: bool,
-    _program: Program<'a>,
-    folder: Folder,
-}
-
-/// The peer's folder; deleted with everything around it.
-struct Folder(PathBuf);
-
-/// How a scripted holder answers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
-    Right,
-    TooFew,
-}
-
-impl Folder {
-    fn new() -> Result<Self, Failure> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("ahoy-check-{}-{number}", std::process::id());
-        let folder = Self(std::env::temp_dir().join(name));
-        let made = fs::create_dir(&folder.0).and_then(|()| fs::create_dir(folder.dir()));
-        made.map_err(|error| Failure::skipped(format!("no folder to try it in: {error}")))?;
-        Ok(folder)
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.0.join("shared")
-    }
-
-    fn write(&self, name: &str, content: &[u8], secs: u64) -> Outcome {
-        let path = self.dir().join(name);
-        let written = fs::write(&path, content).and_then(|()| {
-            let time = SystemTime::UNIX_EPOCH + Duration::from_secs(secs);
-            fs::File::options()
-                .write(true)
-                .open(&path)?
-                .set_modified(time)
-        });
-        written.map_err(|error| Failure::skipped(format!("cannot write a file: {error}")))
-    }
-
-    fn read(&self, name: &str) -> Option<Vec<u8>> {
-        fs::read(self.dir().join(name)).ok()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-impl<'a> Scene<'a> {
-    fn start(attempt: &'a Attempt, client: &Client) -> Result<Self, Failure> {
-        let folder = Folder::new()?;
-        folder.write(OWN.0, OWN.1, OWN.2)?;
-        folder.write("program.py", b"pass\n", OWN.2)?;
-        folder.write("library.so", b"\x7fELF", OWN.2)?;
-        let inner = fs::create_dir(folder.dir().join("inner"));
-        inner.map_err(|error| Failure::skipped(format!("cannot make a folder: {error}")))?;
-        fs::write(folder.0.join("secret"), "secret\n")
-            .map_err(|error| Failure::skipped(format!("cannot write a file: {error}")))?;
-        let tracker = listener()?;
-        let port = addr_of(&tracker)?.port().to_string();
-        let dir = folder.dir();
-        let dir_text = dir.to_string_lossy().into_owned();
-        let places = [("ip", "127.0.0.1"), ("port", &*port), ("dir", &*dir_text)];
-        let names_dir = client.command.iter().any(|word| word.contains("{dir}"));
-        let inside: Option<&Path> = (!names_dir).then_some(&*dir);
-        let program = Program::start_in(attempt, &client.command, &places, inside)?;
-        let stream = accept(attempt, &tracker, START_MAX)?;
-        let mut scene = Self {
-            attempt,
-            tracker,
-            stream,
-            objects: Objects::new(MESSAGE_BYTES_MAX),
-            first: Value::Null,
-            interval: client.interval,
-            lines: client.lines,
-            _program: program,
-            folder,
-        };
-        scene.first = scene.message(START_MAX)?;
-        Ok(scene)
-    }
-
-    /// The next message of the peer to its tracker.
-    fn message(&mut self, wait: Duration) -> Result<Value, Failure> {
-        let deadline = self.attempt.deadline_in(wait)?;
-        loop {
-            match self.objects.next_object() {
-                Ok(Some(object)) => {
-                    return serde_json::from_slice(object).map_err(|error| {
-                        Failure::broken(format!("the message is no JSON: {error}"))
-                    });
-                }
-                Ok(None) => {}
-                Err(error) => return Err(Failure::broken(format!("the peer {error}"))),
-            }
-            match self.stream.arrival(64 * 1024, deadline) {
-                Arrival::Bytes(bytes) => self.objects.push(&bytes),
-                Arrival::End | Arrival::Reset => {
-                    return Err(Failure::broken("it closed its connection to the tracker"));
-                }
-                Arrival::Nothing => return Err(Failure::broken("no message in time")),
-            }
-        }
-    }
-
-    fn answer(&mut self, directory: &Value) -> Outcome {
-        let end = if self.lines { "\n" } else { "" };
-        self.stream.send(format!("{directory}{end}").as_bytes())
-    }
-
-    /// Answers each message with this directory, and each request for a file as the holder does,
-    /// until `done`; the names that were asked for.
-    fn play(
-        &mut self,
-        directory: &Value,
-        holder: &TcpListener,
-        manner: Manner,
-        wait: Duration,
-        mut done: impl FnMut(&Folder) -> bool,
-    ) -> Result<Vec<String>, Failure> {
-        let until = self.attempt.deadline_in(wait)?;
-        let mut asked = Vec::new();
-        self.answer(directory)?;
-        while !done(&self.folder) && Instant::now() < until {
-            if let Ok(_message) = self.message(POLL * 10) {
-                self.answer(directory)?;
-            }
-            if let Some(mut stream) = accept_now(self.attempt, holder)? {
-                asked.extend(serve(&mut stream, manner)?);
-            }
-        }
-        Ok(asked)
-    }
-
-    /// The address at which the peer said that it serves.
-    fn serving(&self) -> Result<SocketAddr, Failure> {
-        let port = self.first["port"]
-            .as_u64()
-            .and_then(|port| u16::try_from(port).ok());
-        let port = port.ok_or_else(|| Failure::broken("its first message has no port"))?;
-        Ok((Ipv4Addr::LOCALHOST, port).into())
-    }
-
-    /// Asks the peer for a file; everything that it answers.
-    fn ask(&self, request: &[u8]) -> Result<Vec<u8>, Failure> {
-        let mut stream = Stream::connect(self.attempt, self.serving()?)?;
-        stream.send(request)?;
-        let mut all = Vec::new();
-        loop {
-            let deadline = self.attempt.reply_deadline()?;
-            match stream.arrival(64 * 1024, deadline) {
-                Arrival::Bytes(bytes) => all.extend_from_slice(&bytes),
-                // Some leave the connection open after the last byte.
-                Arrival::End | Arrival::Reset | Arrival::Nothing => return Ok(all),
-            }
-        }
-    }
-
-    /// How long a file may take: a message, its answer, and the fetch.
-    fn fetch_max(&self) -> Duration {
-        self.interval * 2 + self.attempt.limits.reply_max * 2
-    }
 }
 
 fn init(scene: &mut Scene<'_>) -> Outcome {
@@ -358,7 +146,7 @@ fn asked_outside(scene: &mut Scene<'_>) -> Outcome {
     let end = if scene.lines { "\n" } else { "" };
     for name in ["../secret", &absolute, "inner/../../secret"] {
         let answer = scene.ask(format!("{name}{end}").as_bytes())?;
-        if answer.windows(6).any(|part| part == b"secret") {
+        if answer.ends_with(HIDDEN) {
             let name = shown(name.as_bytes());
             return Err(Failure::broken(format!(
                 "it served {name}, outside its folder"
@@ -400,24 +188,112 @@ fn absent(scene: &mut Scene<'_>) -> Outcome {
     same(&scene.folder.read(name).unwrap_or_default(), FAR)
 }
 
-fn older_and_newer(scene: &mut Scene<'_>) -> Outcome {
+/// An empty file is a file. In the older generation it cannot be told from none.
+fn empty(scene: &mut Scene<'_>) -> Outcome {
     let holder = listener()?;
-    scene.folder.write("kept.txt", b"kept", FAR_TIME + 5)?;
+    let directory = json!({"nothing": entry(&holder, FAR_TIME)?});
+    let until = scene.attempt.deadline_in(scene.fetch_max())?;
+    scene.answer(&directory)?;
+    while Instant::now() < until && scene.folder.read("nothing").is_none() {
+        let Some(mut stream) = scene.visitor(&directory, &holder)? else {
+            continue;
+        };
+        match requested(&mut stream)? {
+            Some((request, _)) if request.generation == Generation::Lines => {
+                stream.send(&header(0))?;
+                stream.finish()?;
+            }
+            Some(_) => return Err(Failure::skipped("it asks in the older generation")),
+            None => {}
+        }
+    }
+    match scene.folder.read("nothing") {
+        Some(content) => same(&content, b""),
+        None => Err(Failure::broken("an empty file did not arrive")),
+    }
+}
+
+fn older(scene: &mut Scene<'_>) -> Outcome {
+    let holder = listener()?;
+    let directory = json!({OWN.0: entry(&holder, OWN.2 + 1)?});
+    let wait = scene.fetch_max();
+    scene.play(&directory, &holder, Manner::Right, wait, |folder| {
+        folder.read(OWN.0).as_deref() == Some(FAR)
+    })?;
+    same(&scene.folder.read(OWN.0).unwrap_or_default(), FAR)
+}
+
+/// What is newer here, or as new, stays; a file listed with them shows when to look.
+fn newer(scene: &mut Scene<'_>) -> Outcome {
+    let holder = listener()?;
     let directory = json!({
-        OWN.0: entry(&holder, OWN.2 + 1)?,
-        "kept.txt": entry(&holder, FAR_TIME)?,
+        KEPT.0: entry(&holder, FAR_TIME)?,
+        OWN.0: entry(&holder, OWN.2)?,
+        "z wanted": entry(&holder, FAR_TIME)?,
     });
     let wait = scene.fetch_max();
     let asked = scene.play(&directory, &holder, Manner::Right, wait, |folder| {
-        folder.read(OWN.0).as_deref() == Some(FAR)
+        folder.read("z wanted").is_some()
     })?;
-    same(&scene.folder.read(OWN.0).unwrap_or_default(), FAR)?;
-    if asked.iter().any(|name| name == "kept.txt") {
-        return Err(Failure::broken(
-            "it fetched a file that was newer in its folder",
-        ));
+    if asked.iter().any(|name| name == KEPT.0 || name == OWN.0) {
+        let why = "it fetched a file that was as new or newer in its folder";
+        return Err(Failure::broken(why));
     }
-    same(&scene.folder.read("kept.txt").unwrap_or_default(), b"kept")
+    same(&scene.folder.read(KEPT.0).unwrap_or_default(), KEPT.1)
+}
+
+/// The tracker lists the peer's own address for a file that it does not have.
+fn own_files(scene: &mut Scene<'_>) -> Outcome {
+    let holder = listener()?;
+    let port = scene.serving()?.port();
+    let directory = json!({
+        "a phantom": {"ip": "127.0.0.1", "port": port, "mtime": FAR_TIME},
+        "wanted": entry(&holder, FAR_TIME)?,
+    });
+    let wait = scene.fetch_max();
+    scene.play(&directory, &holder, Manner::Right, wait, |folder| {
+        folder.read("wanted").is_some()
+    })?;
+    same(&scene.folder.read("wanted").unwrap_or_default(), FAR)?;
+    match scene.folder.read("a phantom") {
+        None => Ok(()),
+        Some(_) => Err(Failure::broken("it made a file out of nothing")),
+    }
+}
+
+/// The holder waits in the middle: until it goes on there is no file.
+fn half_way(scene: &mut Scene<'_>) -> Outcome {
+    let holder = listener()?;
+    let directory = json!({"slow": entry(&holder, FAR_TIME)?});
+    let until = scene.attempt.deadline_in(scene.fetch_max())?;
+    scene.answer(&directory)?;
+    while Instant::now() < until {
+        let Some(mut stream) = scene.visitor(&directory, &holder)? else {
+            continue;
+        };
+        let Some((request, _)) = requested(&mut stream)? else {
+            continue;
+        };
+        if request.generation == Generation::Lines {
+            stream.send(&header(FAR.len() as u64))?;
+        }
+        stream.send(&FAR[..7])?;
+        scene.attempt.pause(scene.attempt.limits.quiet)?;
+        let seen = scene.folder.read("slow");
+        stream.send(&FAR[7..])?;
+        stream.finish()?;
+        if let Some(part) = seen {
+            let part = shown(&part);
+            let why = format!("it showed the file before it was whole: {part}");
+            return Err(Failure::broken(why));
+        }
+        let wait = scene.fetch_max();
+        scene.play(&directory, &holder, Manner::Right, wait, |folder| {
+            folder.read("slow").as_deref() == Some(FAR)
+        })?;
+        return same(&scene.folder.read("slow").unwrap_or_default(), FAR);
+    }
+    Err(Failure::broken("it never asked for the file"))
 }
 
 fn time(scene: &mut Scene<'_>) -> Outcome {
@@ -528,6 +404,16 @@ fn too_few(scene: &mut Scene<'_>) -> Outcome {
     }
 }
 
+fn left_open(scene: &mut Scene<'_>) -> Outcome {
+    let holder = listener()?;
+    let directory = json!({"open": entry(&holder, FAR_TIME)?});
+    let wait = scene.fetch_max();
+    scene.play(&directory, &holder, Manner::LeavesOpen, wait, |folder| {
+        folder.read("open").as_deref() == Some(FAR)
+    })?;
+    same(&scene.folder.read("open").unwrap_or_default(), FAR)
+}
+
 fn tracker_gone(scene: &mut Scene<'_>) -> Outcome {
     scene.answer(&json!({}))?;
     let wait = scene.interval + START_MAX * 3;
@@ -539,110 +425,4 @@ fn tracker_gone(scene: &mut Scene<'_>) -> Outcome {
     scene.objects = Objects::new(MESSAGE_BYTES_MAX);
     scene.first = scene.message(wait)?;
     init(scene)
-}
-
-/// Reads one request and answers it in its own generation; the names that were asked for.
-fn serve(stream: &mut Stream<'_>, manner: Manner) -> Result<Option<String>, Failure> {
-    let mut bytes = Vec::new();
-    let deadline = stream.attempt().reply_deadline()?;
-    let bare_wait = Duration::from_millis(400);
-    let request = loop {
-        let wait = if bytes.is_empty() {
-            deadline
-        } else {
-            Instant::now() + bare_wait
-        };
-        let ended = match stream.arrival(4096, wait) {
-            Arrival::Bytes(more) => {
-                bytes.extend_from_slice(&more);
-                false
-            }
-            Arrival::End | Arrival::Reset | Arrival::Nothing => true,
-        };
-        if let Some(request) = read_request(&bytes, ended) {
-            break request;
-        }
-    };
-    if bytes.is_empty() {
-        return Ok(None);
-    }
-    let content = match manner {
-        Manner::Right => FAR,
-        Manner::TooFew => &FAR[..7],
-    };
-    let answer = match request.generation {
-        ahoy_wire::classic::Generation::Lines => [&header(FAR.len() as u64), content].concat(),
-        // Without a length there is no too few; such a case offers nothing.
-        ahoy_wire::classic::Generation::Bare if manner == Manner::TooFew => Vec::new(),
-        ahoy_wire::classic::Generation::Bare => content.to_vec(),
-    };
-    // A peer that has gone meanwhile is judged by what it has.
-    let _ = stream.send(&answer).and_then(|()| stream.finish());
-    let text = String::from_utf8_lossy(&bytes);
-    Ok(Some(text.trim_end().to_owned()))
-}
-
-fn entry(holder: &TcpListener, mtime: u64) -> Result<Value, Failure> {
-    let addr = addr_of(holder)?;
-    Ok(json!({"ip": "127.0.0.1", "port": addr.port(), "mtime": mtime}))
-}
-
-fn listener() -> Result<TcpListener, Failure> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-    let listener = bound.and_then(|listener| {
-        listener.set_nonblocking(true)?;
-        Ok(listener)
-    });
-    listener.map_err(|error| Failure::skipped(format!("no port to listen on: {error}")))
-}
-
-fn addr_of(listener: &TcpListener) -> Result<SocketAddr, Failure> {
-    let addr = listener.local_addr();
-    addr.map_err(|error| Failure::skipped(format!("no port to listen on: {error}")))
-}
-
-fn accept<'a>(
-    attempt: &'a Attempt,
-    listener: &TcpListener,
-    wait: Duration,
-) -> Result<Stream<'a>, Failure> {
-    let deadline = attempt.deadline_in(wait)?;
-    loop {
-        if let Some(stream) = accept_now(attempt, listener)? {
-            return Ok(stream);
-        }
-        if Instant::now() > deadline {
-            return Err(Failure::broken("it did not connect in time"));
-        }
-        attempt.pause(POLL)?;
-    }
-}
-
-fn accept_now<'a>(
-    attempt: &'a Attempt,
-    listener: &TcpListener,
-) -> Result<Option<Stream<'a>>, Failure> {
-    match listener.accept() {
-        Ok((socket, _)) => Stream::adopt(attempt, socket).map(Some),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(Failure::skipped(format!("cannot accept: {error}"))),
-    }
-}
-
-fn same(found: &[u8], expected: &[u8]) -> Outcome {
-    if found == expected {
-        return Ok(());
-    }
-    let (found, expected) = (shown(found), shown(expected));
-    Err(Failure::broken(format!(
-        "expected {expected}; found {found}"
-    )))
-}
-
-fn unexpected(found: &Value, expected: &str) -> Failure {
-    let found = found.to_string();
-    Failure::broken(format!(
-        "expected {expected}; found {}",
-        shown(found.as_bytes())
-    ))
 }

@@ -118,6 +118,13 @@ pub const CLASSIC_31: Requirement = Requirement {
     sentence: "What is absent or older is fetched, and nothing else.",
 };
 
+/// classic-32.
+pub const CLASSIC_32: Requirement = Requirement {
+    id: "classic-32",
+    level: Level::Must,
+    sentence: "What the directory lists at the peer's own address and port is not fetched.",
+};
+
 /// classic-33.
 pub const CLASSIC_33: Requirement = Requirement {
     id: "classic-33",
@@ -131,6 +138,13 @@ pub const CLASSIC_34: Requirement = Requirement {
     id: "classic-34",
     level: Level::Must,
     sentence: "A file that was fetched has the time that the directory gave.",
+};
+
+/// classic-35.
+pub const CLASSIC_35: Requirement = Requirement {
+    id: "classic-35",
+    level: Level::Must,
+    sentence: "A file is not seen under its name before it is whole.",
 };
 
 /// classic-37.
@@ -181,4 +195,11 @@ pub const CLASSIC_58: Requirement = Requirement {
     id: "classic-58",
     level: Level::Must,
     sentence: "An answer of fewer or more bytes than were promised is discarded.",
+};
+
+/// classic-59.
+pub const CLASSIC_59: Requirement = Requirement {
+    id: "classic-59",
+    level: Level::Must,
+    sentence: "After the promised bytes the peer does not wait for the holder to close.",
 };

@@ -45,6 +45,7 @@ pub fn column(target: &Target) -> Column {
         .case(&CLASSIC_1, "in-pieces", case(in_pieces))
         .case(&CLASSIC_3, "members", case(members))
         .case(&CLASSIC_3, "fraction", case(fraction))
+        .case(&CLASSIC_5, "address", case(address))
         .case(&CLASSIC_5, "newest", case(newest))
         .case(&CLASSIC_5, "first-of-equals", case(first_of_equals))
         .case(&CLASSIC_7, "unfit-entry", case(unfit_entry))
@@ -166,16 +167,20 @@ fn init(attempt: &Attempt, addr: SocketAddr) -> Outcome {
     let mut guest = Guest::connect(attempt, addr)?;
     let name = name("ä b");
     let directory = guest.init(&[(&name, 1_771_289_241)])?;
-    listed(&directory, &name, guest.port, 1_771_289_241)?;
+    listed(&directory, &name, guest.port, 1_771_289_241)
+}
+
+fn address(attempt: &Attempt, addr: SocketAddr) -> Outcome {
+    let mut guest = Guest::connect(attempt, addr)?;
+    let name = name("address");
+    let directory = guest.init(&[(&name, 1)])?;
     let ip = directory[&name]["ip"].as_str().unwrap_or_default();
     let own = guest.stream.local_addr()?.ip().to_canonical();
     if ip.parse() == Ok(own) {
         return Ok(());
     }
-    let why = format!(
-        "the holder's ip is {}, and we came from {own}",
-        shown(ip.as_bytes())
-    );
+    let ip = shown(ip.as_bytes());
+    let why = format!("the holder's ip is {ip}, and we came from {own}");
     Err(Failure::broken(why))
 }
 
