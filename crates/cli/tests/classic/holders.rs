@@ -40,6 +40,11 @@ impl Holder {
         Self { addr, asked }
     }
 
+    /// How often it was asked.
+    pub fn requests(&self) -> usize {
+        self.asked.lock().expect("nobody panics").len()
+    }
+
     /// The names that it was asked for, each once.
     pub fn asked(&self) -> Vec<String> {
         let mut names = self.asked.lock().expect("nobody panics").clone();
@@ -76,6 +81,27 @@ fn serve(
     if manner == Manner::Stalls || waits {
         kept.push(stream);
     }
+}
+
+/// What a tracker does to whoever has sent it a message.
+pub type Answering = fn(TcpStream);
+
+/// A tracker that treats each connection in the next of these ways, and from then on the last.
+pub fn changing_tracker(ways: Vec<Answering>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let addr = listener.local_addr().expect("bound");
+    std::thread::spawn(move || {
+        for (number, mut stream) in listener.incoming().flatten().enumerate() {
+            let way = ways[number.min(ways.len() - 1)];
+            std::thread::spawn(move || {
+                let mut bytes = vec![0; 65_536];
+                if stream.read(&mut bytes).is_ok_and(|len| len > 0) {
+                    way(stream);
+                }
+            });
+        }
+    });
+    addr
 }
 
 /// A tracker of the newer generation.

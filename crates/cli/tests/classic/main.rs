@@ -1,7 +1,10 @@
 //! `ahoy classic` and `ahoy tracker` in swarms with programs as students write them, in both
 //! generations: everything arrives, exactly, whoever dies meanwhile.
 
+mod examined;
 mod holders;
+mod hostile;
+mod shared;
 mod swarm;
 
 use std::time::{Duration, Instant};
@@ -89,6 +92,15 @@ fn students_trackers_with_our_peers() {
                 .iter()
                 .all(|folder| folder.has("ours a note.txt", b"a newer note", 1_800_000_000))
         });
+        // The tracker dies and knows nobody when it is back.
+        tracker.kill();
+        ours.write("ours while it was away", b"x", 1_800_000_000);
+        let _tracker = Program::student_tracker(generation, port);
+        until("what came meanwhile is everywhere", || {
+            folders
+                .iter()
+                .all(|folder| folder.has("ours while it was away", b"x", 1_800_000_000))
+        });
     }
 }
 
@@ -162,43 +174,6 @@ fn a_tracker_that_comes_back_empty_learns_everything_again() {
     });
 }
 
-/// Nothing outside the folder, nothing excluded, whatever a tracker says (classic-6, classic-33).
-#[test]
-fn a_hostile_tracker_writes_nothing_it_should_not() {
-    let folder = Folder::new();
-    folder.write("mine.py", b"mine", 1_000_000_000);
-    let holder = holders::Holder::start(holders::Manner::Right);
-    let names = [
-        "../outside",
-        "/tmp/outside",
-        "a/b",
-        "mine.py",
-        ".ahoy",
-        "..",
-        "a\\\\b",
-        "good",
-    ];
-    let tracker = holders::tracker(holder.addr, &names);
-    let _peer = Program::our_peer(tracker.port(), &folder, &[]);
-    until("what is good arrives", || {
-        folder.path().join("good").exists()
-    });
-    assert_eq!(holder.asked(), ["good"]);
-    assert_eq!(
-        std::fs::read(folder.path().join("mine.py")).expect("there"),
-        b"mine"
-    );
-    assert!(
-        !folder
-            .path()
-            .parent()
-            .expect("it has one")
-            .join("outside")
-            .exists()
-    );
-    folder.assert_clean();
-}
-
 /// Holders that stall, send too little, too much, nothing, or garbage: one of them for each file,
 /// and a good one for another file; then a good one takes over (classic-37, classic-58,
 /// classic-62).
@@ -230,28 +205,4 @@ fn bad_holders_cost_time_and_nothing_else() {
         assert_eq!(got, holders::CONTENT, "{manner:?}");
         folder.assert_clean();
     }
-}
-
-/// One folder in a share and in a classic swarm: ahoy's own state is left alone by both.
-#[test]
-fn the_state_of_a_share_is_no_file_of_the_swarm() {
-    let mut tracker = Program::our_tracker(&[]);
-    let port = tracker.port();
-    let (shared, other) = (Folder::new(), Folder::new());
-    let _share = Program::our_share(&shared);
-    until("the share has its marker", || {
-        shared.path().join(".ahoy/share").exists()
-    });
-    shared.write("from the share", b"x", 1_700_000_000);
-    let _one = Program::our_peer(port, &shared, &[]);
-    let _two = Program::our_peer(port, &other, &[]);
-    until("it comes into the swarm", || {
-        other.has("from the share", b"x", 1_700_000_000)
-    });
-    other.write("from the swarm", b"y", 1_700_000_001);
-    until("and back", || {
-        shared.has("from the swarm", b"y", 1_700_000_001)
-    });
-    assert_eq!((shared.shared(), other.shared()), (2, 2));
-    tracker.stop();
 }

@@ -98,6 +98,17 @@ impl Folder {
             .count()
     }
 
+    /// The names of all files, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.path()).expect("there");
+        let entries = entries.map(|entry| entry.expect("readable"));
+        let files = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_file()));
+        let names = files.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut names: Vec<String> = names.collect();
+        names.sort();
+        names
+    }
+
     /// How many drafts lie in the state directory.
     pub fn drafts(&self) -> usize {
         fs::read_dir(self.path().join(".ahoy/classic")).map_or(0, Iterator::count)
@@ -152,16 +163,6 @@ impl Program {
         Self::start(ahoy(&[&arguments[..], more].concat()))
     }
 
-    pub fn our_share(folder: &Folder) -> Self {
-        let mut command = ahoy(&["share"]);
-        command.arg(folder.path()).env("HOME", folder.temp.path());
-        command
-            .env_remove("XDG_STATE_HOME")
-            .env_remove("XDG_CONFIG_HOME");
-        command.env_remove("XDG_DATA_HOME");
-        Self::start(command)
-    }
-
     pub fn student_peer(way: &str, tracker: u16, folder: &Folder, pace: Option<u32>) -> Self {
         let mut command = python("peer.py", &[way, "127.0.0.1", &tracker.to_string()]);
         command.arg(folder.path());
@@ -173,7 +174,7 @@ impl Program {
         Self::start(python("tracker.py", &[way, &port.to_string()]))
     }
 
-    fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
         let mut child = spawned.expect("it starts");
         let stdout = child.stdout.take().expect("piped");
@@ -182,28 +183,39 @@ impl Program {
             lines: listen(stdout),
             port: 0,
         };
+        // Ours says it in the middle of its first line, the others at its end.
         let first = program.line();
-        let digits = first
-            .trim_end()
-            .rsplit([':', ' '])
-            .next()
-            .unwrap_or_default();
-        program.port = digits.parse().unwrap_or(0);
+        let digits = match first.split_once(" on port ") {
+            Some((_, rest)) => rest.split(' ').next(),
+            None => first.trim_end().rsplit([':', ' ']).next(),
+        };
+        program.port = digits.unwrap_or_default().parse().unwrap_or(0);
         program
     }
 
-    /// The port that its first line ends with.
+    /// The port that its first line names.
     pub fn port(&mut self) -> u16 {
         assert_ne!(self.port, 0, "it says where it listens");
         self.port
     }
 
-    fn line(&self) -> String {
+    pub fn line(&self) -> String {
         self.lines.recv_timeout(LIMIT).expect("it prints")
     }
 
     pub fn wait_for(&mut self, part: &str) {
         while !self.line().contains(part) {}
+    }
+
+    /// The most memory that it has had, in KiB.
+    pub fn memory_peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let digits = line.and_then(|line| line.split_whitespace().next());
+        digits
+            .and_then(|digits| digits.parse().ok())
+            .expect("a number")
     }
 
     /// Ends it as the system would.
@@ -227,7 +239,8 @@ impl Drop for Program {
     }
 }
 
-fn ahoy(arguments: &[&str]) -> Command {
+/// Our program.
+pub fn ahoy(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ahoy"));
     command.args(arguments);
     command
