@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Socket, Type};
+use rustix::net::{AddressFamily, SocketType, socket};
 
 use crate::holders::{self, Holder, Manner};
 use crate::swarm::{Folder, Program};
@@ -201,9 +201,9 @@ fn endless(tracker: SocketAddr) {
 
 /// A connection from an address that nobody else here has; None if it is turned away at once.
 fn connect(to: SocketAddr) -> Option<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
     let from = SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0));
-    socket.bind(&from.into()).expect("all of 127/8 is ours");
-    socket.connect_timeout(&to.into(), LIMIT).ok()?;
+    rustix::net::bind(&socket, &from).expect("all of 127/8 is ours");
+    rustix::net::connect(&socket, &to).ok()?;
     Some(socket.into())
 }
