@@ -138,7 +138,9 @@ impl Engine {
         let hello = Hello {
             replica: self.who.replica,
             label: self.who.label.clone(),
-            sequence: self.sequence(),
+            // What there is to be heard. The numbers to come are higher by a leap, and nothing
+            // may ever have one between.
+            sequence: self.log().last_key_value().map_or(0, |(last, _)| *last),
         };
         self.out.push(Effect::Say {
             link,

@@ -35,6 +35,36 @@ fn it_begins_with_hello_and_asks_for_what_it_has_not_heard() {
     assert!(wants(&again, 5), "{again:?}");
 }
 
+// sync-51: who waited for numbers that nothing will ever have would wait for ever.
+#[test]
+fn after_a_leap_it_says_what_there_is_to_be_heard() {
+    let said = |one: &mut One| {
+        let opened = one.give(Input::Opened {
+            link: LINK,
+            rights: Rights::Writer,
+        });
+        let Some(Effect::Say {
+            message: Message::Hello(hello),
+            ..
+        }) = opened.last()
+        else {
+            panic!("{opened:?}");
+        };
+        hello.sequence
+    };
+    let mut before = One::started(Rights::Writer);
+    before.write("a", 1);
+    before.write("b", 2);
+    let there = said(&mut before);
+    assert!(there > 0);
+    let mut after = One::leaping(Rights::Writer, before.rows, 1 << 30);
+    assert_eq!(said(&mut after), there);
+    after.give(Input::Closed { link: LINK });
+    after.look(&[("a", print(1)), ("b", print(2))]);
+    after.write("c", 3);
+    assert!(said(&mut after) > 1 << 30);
+}
+
 // sync-51.
 #[test]
 fn who_breaks_the_order_of_words_is_hung_up_on() {

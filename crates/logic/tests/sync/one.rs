@@ -24,11 +24,16 @@ pub struct One {
 
 impl One {
     pub fn new(rights: Rights, rows: Vec<Row>) -> Self {
+        Self::leaping(rights, rows, 0)
+    }
+
+    /// One whose numbers go on `leap` higher than those of its rows.
+    pub fn leaping(rights: Rights, rows: Vec<Row>, leap: u64) -> Self {
         let who = Identity {
             replica: ME,
             label: Label::tidy("me"),
             rights,
-            leap: 0,
+            leap,
         };
         Self {
             engine: Engine::new(who, rows.clone()),

@@ -23,7 +23,7 @@ pub struct Hello {
     pub replica: ReplicaId,
     /// The name of the device, for people.
     pub label: Label,
-    /// Its sequence number at this moment: who has heard it up to here has caught up.
+    /// The highest sequence number in its log: who has heard it up to here has caught up.
     pub sequence: u64,
 }
 
