@@ -13,6 +13,7 @@ use ahoy_logic::classic::{FetchJob, FetchTrouble, LocalFile, Pace};
 use ahoy_wire::classic::{FileRequest, Generation, HEADER_BYTES_MAX, Header, read_header};
 
 use super::folder::{Draft, Folder};
+use super::words;
 use crate::clock::Clock;
 
 /// Until a holder accepts (classic-62).
@@ -238,7 +239,7 @@ impl Fetcher<'_> {
 
     fn ask(&self, job: &FetchJob, generation: Generation) -> Result<Source<'_>, FetchTrouble> {
         self.wait_for_turn()?;
-        let broke = |error: io::Error| FetchTrouble::Unreachable(error.to_string());
+        let broke = |error: io::Error| FetchTrouble::Unreachable(words(&error));
         let mut stream = TcpStream::connect_timeout(&job.holder, CONNECT_MAX).map_err(broke)?;
         let is_self = stream.local_addr().ok() == stream.peer_addr().ok();
         if is_self {
@@ -281,7 +282,7 @@ impl Fetcher<'_> {
 
     fn draft(&self) -> Result<Draft<'_>, FetchTrouble> {
         let draft = self.folder.draft();
-        draft.map_err(|error| FetchTrouble::Disk(error.to_string()))
+        draft.map_err(|error| FetchTrouble::Disk(words(&error)))
     }
 }
 
@@ -316,7 +317,7 @@ impl Source<'_> {
                     return Ok(Step::Bytes(len));
                 }
                 Err(error) if is_wait(&error) => {}
-                Err(error) => return Err(FetchTrouble::Unreachable(error.to_string())),
+                Err(error) => return Err(FetchTrouble::Unreachable(words(&error))),
             }
         }
     }
@@ -337,7 +338,7 @@ fn is_wait(error: &io::Error) -> bool {
 
 fn write(draft: &mut Draft<'_>, bytes: &[u8]) -> Result<(), FetchTrouble> {
     let written = draft.file.write_all(bytes);
-    written.map_err(|error| FetchTrouble::Disk(error.to_string()))
+    written.map_err(|error| FetchTrouble::Disk(words(&error)))
 }
 
 fn publish(draft: Draft<'_>, job: &FetchJob) -> Result<Attempt, Attempt> {

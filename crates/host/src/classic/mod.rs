@@ -12,3 +12,9 @@ mod tracker;
 pub use folder::{Folder, FolderError};
 pub use peer::{ClassicPeer, PeerConfig, PeerNote, PeerStop};
 pub use tracker::{OnPortNote, serve_tracker};
+
+/// The system's words for an error, without Rust's "(os error 111)".
+fn words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}

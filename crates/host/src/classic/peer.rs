@@ -22,6 +22,7 @@ use ahoy_wire::classic::{FileName, Generation};
 use super::fetch::Fetcher;
 use super::folder::Folder;
 use super::serve::Server;
+use super::words;
 use crate::clock::Clock;
 
 /// Until the tracker accepts.
@@ -236,7 +237,7 @@ impl<N: FnMut(&PeerNote, &PeerSnapshot)> Works<N> {
                 self.step(peer, PeerInput::Received { attempt, bytes });
             }
             Report::Lost(attempt, error) => {
-                let error = error.map(|error| error.to_string());
+                let error = error.map(|error| words(&error));
                 self.step(peer, PeerInput::Lost { attempt, error });
             }
             Report::Fetched(job, spoke, outcome) => self.step(
@@ -272,7 +273,7 @@ impl<N: FnMut(&PeerNote, &PeerSnapshot)> Works<N> {
                 Ended::Looked(files) => PeerInput::Files(files),
                 Ended::Lost(attempt, error) => PeerInput::Lost {
                     attempt,
-                    error: Some(error.to_string()),
+                    error: Some(words(&error)),
                 },
                 Ended::Unfetched(job, why) => PeerInput::Fetched {
                     job,
@@ -322,7 +323,7 @@ impl<N: FnMut(&PeerNote, &PeerSnapshot)> Works<N> {
             PeerEffect::Fetch(job) => {
                 let number = job.job;
                 if let Err(error) = self.fetch(job) {
-                    let why = FetchTrouble::Disk(error.to_string());
+                    let why = FetchTrouble::Disk(words(&error));
                     self.ended.push(Ended::Unfetched(number, why));
                 }
             }
