@@ -1,6 +1,7 @@
-//! What must hold of the pickle codec for any bytes at all.
+//! What must hold of the pickle codec, and of enroll's reading of pickles, for any bytes at all.
 
-use ahoy_wire::pickle::{DecodeError, Decoder, decode, encode};
+use ahoy_wire::enroll::{Greeting, Registration, acknowledges};
+use ahoy_wire::pickle::{DecodeError, Decoder, Value, decode, encode};
 
 /// Panics if it does not hold for `data`.
 pub fn holds(data: &[u8]) {
@@ -19,6 +20,24 @@ pub fn holds(data: &[u8]) {
     let (value_again, len_again) = decode(&again).expect("what was written can be read");
     assert_eq!(len_again, again.len());
     assert_eq!(value_again.repr().to_string(), value.repr().to_string());
+    messages(&value);
+}
+
+/// Whatever a message of enroll is taken for, it is taken for the same when it is sent on.
+fn messages(value: &Value) {
+    if let Ok(registration) = Registration::read(value) {
+        // One text that stood in several places may not fit when it is written out for each.
+        if let Ok(bytes) = registration.encode() {
+            let (written, _) = decode(&bytes).expect("what was written can be read");
+            assert_eq!(Registration::read(&written), Ok(registration));
+        }
+    }
+    if let Ok(greeting) = Greeting::read(value.clone()) {
+        let shown = greeting.value.repr().to_string();
+        assert!(!shown.contains(char::is_control), "escaped: {shown:?}");
+    }
+    let is_number_1 = value.repr().to_string() == "1";
+    assert!(acknowledges(value) || !is_number_1);
 }
 
 fn in_two(data: &[u8], cut: usize) -> Result<(ahoy_wire::pickle::Value, usize), DecodeError> {

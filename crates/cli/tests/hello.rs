@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Longer than anything here should take, short enough to end a broken test.
@@ -432,10 +433,7 @@ fn events_are_lines_of_json() {
 fn sigterm_ends_the_server_with_status_0() {
     let server = Server::start("127.0.0.1", &[]);
     let _silent = TcpStream::connect(server.addr()).expect("it listens");
-    let kill = Command::new("kill")
-        .arg(server.child.id().to_string())
-        .status();
-    assert!(kill.expect("kill is installed").success());
+    kill_process(Pid::from_child(&server.child), Signal::TERM).expect("it runs");
     let (status, _, stderr) = server.end();
     assert_eq!(
         (status, stderr),

@@ -70,7 +70,8 @@ pub fn client_column(client: &Client) -> Column {
         .slow_case(&HELLO_32, "end-of-input", start, case(end_of_input))
         .slow_case(&HELLO_33, "bad-ids", start * 4, case(bad_ids))
         .slow_case(&HELLO_39, "exit-status", start * 2, case(exit_status))
-        .slow_case(&HELLO_27, "silent-server", start + reply * 3, case(silence));
+        .slow_case(&HELLO_27, "silent-server", start + reply * 3, case(silence))
+        .slow_case(&HELLO_27, "each-try", start + reply * 5, case(silent_tries));
     if client.tcp {
         column = column
             .slow_case(&HELLO_24, "side-ended", start, case(side_ended))
@@ -529,7 +530,27 @@ fn exit_status(attempt: &Attempt, client: &Client) -> Outcome {
 fn silence(attempt: &Attempt, client: &Client) -> Outcome {
     let reply = known_reply(client)?;
     let mut scene = Scene::start(attempt, client, "0042")?;
-    let _asked = scene.asked()?;
+    wait_out(attempt, &mut scene, reply)
+}
+
+/// All three tries, one after the other: a new socket has no time limit of its own accord.
+fn silent_tries(attempt: &Attempt, client: &Client) -> Outcome {
+    let reply = known_reply(client)?;
+    let mut scene = Scene::start(attempt, client, "0042")?;
+    for next in ["0043", "0044", ""] {
+        wait_out(attempt, &mut scene, reply)?;
+        if !next.is_empty() {
+            scene.enter(next);
+        }
+    }
+    scene.expect_print("Connection Failure", scene.reply_max())?;
+    scene.expect_exit().map(drop)
+}
+
+/// Takes the next request without an answer, and judges how long the client waits for one.
+fn wait_out(attempt: &Attempt, scene: &mut Scene<'_>, reply: Duration) -> Outcome {
+    let asked = scene.asked()?;
+    asked.expect_id(&scene.id)?;
     let since = Instant::now();
     let slack = attempt.limits.quiet.max(reply / 10);
     scene.expect_error(reply + slack + attempt.limits.reply_max)?;

@@ -46,7 +46,7 @@ fn opaque(tag: &str) -> &str {
 }
 
 fn validators(server: &Server<'_>) -> Outcome {
-    let (first, second) = (server.file()?, server.file()?);
+    let (first, second) = (server.true_file()?, server.file()?);
     for name in ["etag", "last-modified"] {
         let (one, other) = (first.field(name), second.field(name));
         let one = one.ok_or_else(|| Failure::broken(format!("the answer has no {name}")))?;
@@ -62,7 +62,7 @@ fn validators(server: &Server<'_>) -> Outcome {
 }
 
 fn current_tag(server: &Server<'_>) -> Outcome {
-    let tag = tag_of(&server.file()?)?;
+    let tag = tag_of(&server.true_file()?)?;
     let weak = format!("W/{}", opaque(&tag));
     for list in [
         tag.clone(),
@@ -84,7 +84,7 @@ fn other_tag(server: &Server<'_>) -> Outcome {
 }
 
 fn tag_before_date(server: &Server<'_>) -> Outcome {
-    tag_of(&server.file()?)?;
+    tag_of(&server.true_file()?)?;
     let fields = format!("If-None-Match: \"no-tag\"\r\nIf-Modified-Since: {FAR_AHEAD}\r\n");
     server
         .get(&fields)?
@@ -92,13 +92,13 @@ fn tag_before_date(server: &Server<'_>) -> Outcome {
 }
 
 fn same_date(server: &Server<'_>) -> Outcome {
-    let date = date_of(&server.file()?)?;
+    let date = date_of(&server.true_file()?)?;
     let answer = server.get(&format!("If-Modified-Since: {date}\r\n"))?;
     answer.expect_status(&format!("If-Modified-Since: {date}"), &[304])
 }
 
 fn older_date(server: &Server<'_>) -> Outcome {
-    let date = date_of(&server.file()?)?;
+    let date = date_of(&server.true_file()?)?;
     if date == LONG_AGO {
         return Err(Failure::skipped(
             "the file is as old as the date of this case",
@@ -114,13 +114,13 @@ fn no_date(server: &Server<'_>) -> Outcome {
 }
 
 fn precondition_tag(server: &Server<'_>) -> Outcome {
-    tag_of(&server.file()?)?;
+    tag_of(&server.true_file()?)?;
     let answer = server.get("If-Match: \"no-tag-of-this-file\"\r\n")?;
     answer.expect_status("If-Match with another tag", &[412])
 }
 
 fn precondition_date(server: &Server<'_>) -> Outcome {
-    date_of(&server.file()?)?;
+    date_of(&server.true_file()?)?;
     let answer = server.get(&format!("If-Unmodified-Since: {LONG_AGO}\r\n"))?;
     answer.expect_status("If-Unmodified-Since long ago", &[412])?;
     let answer = server.get(&format!("If-Unmodified-Since: {FAR_AHEAD}\r\n"))?;
@@ -128,13 +128,13 @@ fn precondition_date(server: &Server<'_>) -> Outcome {
 }
 
 fn precondition_first(server: &Server<'_>) -> Outcome {
-    let tag = tag_of(&server.file()?)?;
+    let tag = tag_of(&server.true_file()?)?;
     let answer = server.get(&format!("If-Match: \"no-tag\"\r\nIf-None-Match: {tag}\r\n"))?;
     answer.expect_status("If-Match with another tag beside If-None-Match", &[412])
 }
 
 fn not_modified_fields(server: &Server<'_>) -> Outcome {
-    let file = server.file()?;
+    let file = server.true_file()?;
     let tag = tag_of(&file)?;
     let mut client = super::client::Client::connect(server.attempt, server.target.addr)?;
     let fields = format!("If-None-Match: {tag}\r\n");

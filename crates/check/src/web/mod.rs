@@ -95,6 +95,21 @@ impl Server<'_> {
         answer.expect_status(&format!("GET {}", self.target.path), &[200])?;
         Ok(answer)
     }
+
+    /// The known file, where only a file will do. What a server makes for a folder as it is asked,
+    /// a list of its files for instance, has no version and no ranges.
+    fn true_file(&self) -> Result<Answer, Failure> {
+        let answer = self.file()?;
+        let has_version = ["etag", "last-modified"]
+            .iter()
+            .any(|name| answer.field(name).is_some());
+        if self.target.path.ends_with('/') && !has_version {
+            let path = &self.target.path;
+            let why = format!("{path} is a page made for a folder; name a file with --path");
+            return Err(Failure::skipped(why));
+        }
+        Ok(answer)
+    }
 }
 
 /// Broken with these words, unless it holds.

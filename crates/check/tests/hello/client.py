@@ -16,6 +16,7 @@ if fault == "impatient":
 if fault == "patient":
     reply_seconds *= 2
 kept = None
+tried = False
 
 
 def now():
@@ -28,12 +29,14 @@ def is_id(text):
 
 
 def new_socket():
-    global kept
+    global kept, tried
     if kept is not None:
         return kept
     kind = socket.SOCK_STREAM if transport == "tcp" else socket.SOCK_DGRAM
     sock = socket.socket(socket.AF_INET, kind)
-    sock.settimeout(reply_seconds)
+    # A socket has no limit of its own; one set for the first try is gone with its socket.
+    sock.settimeout(reply_seconds * 4 if tried and fault == "first-limit-only" else reply_seconds)
+    tried = True
     if fault == "same-socket":
         kept = sock
     return sock

@@ -91,6 +91,22 @@ fn our_client_sees_what_it_expects_from_the_courses_server() {
 }
 
 #[test]
+fn our_clients_share_the_courses_server_of_lab_4() {
+    let server = Server::python_for_many();
+    // In lab 3 nobody would be served beside this one.
+    let mut silent = TcpStream::connect(("127.0.0.1", server.port)).expect("accepted");
+    silent.set_read_timeout(Some(LONG)).expect("possible");
+    silent.read_exact(&mut [0; 20]).expect("greeted");
+    for _ in 0..3 {
+        let output = client(server.port, &[]);
+        let (stdout, stderr, code) = texts(&output);
+        assert_eq!((stderr, code), ("", Some(0)));
+        assert!(stdout.ends_with(&format!("{PASSED}\n")), "{stdout}");
+        assert_eq!(server.line(), ALICE);
+    }
+}
+
+#[test]
 fn our_client_gives_up_cleanly_and_says_so() {
     let hasty = ["--wait-ms", "300"];
     for (greeting, ack, error) in [

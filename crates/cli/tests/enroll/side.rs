@@ -7,6 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Longer than anything here takes, even on a busy machine.
 pub const LONG: Duration = Duration::from_secs(60);
 
@@ -36,10 +38,17 @@ impl Server {
         Self::start(command)
     }
 
-    /// The course's server with these two expressions.
+    /// The course's server of lab 3 with these two expressions.
     pub fn python(greeting: &str, ack: &str) -> Self {
         let mut command = python("server.py");
-        command.args([greeting, ack]);
+        command.args(["1", greeting, ack]);
+        Self::start(command)
+    }
+
+    /// The course's server of lab 4.
+    pub fn python_for_many() -> Self {
+        let mut command = python("server.py");
+        command.args(["N", "{'clientid': port}", "1"]);
         Self::start(command)
     }
 
@@ -95,9 +104,7 @@ impl Server {
     /// Ends it as the system would, and gives back what it wrote on standard error and on standard
     /// output since the last line that was asked for.
     pub fn end(mut self) -> (String, Vec<String>) {
-        let pid = self.process.id().to_string();
-        let killed = Command::new("kill").args(["-TERM", &pid]).status();
-        assert!(killed.expect("kill").success());
+        kill_process(Pid::from_child(&self.process), Signal::TERM).expect("it runs");
         let log = rest(self.process.stderr.take().expect("piped"));
         let status = self.process.wait().expect("ends");
         assert_eq!(status.code(), Some(0));

@@ -242,3 +242,17 @@ fn our_own_examiner_accepts_it() {
     );
     assert!(!report.contains("skip"), "{report}");
 }
+
+/// As the README says it, with nothing but the address of a folder without an index.html.
+#[test]
+fn our_own_examiner_takes_a_listing_for_what_it_is() {
+    let served = Served::start(&["--access-log", "off"]);
+    let addr = served.addr.to_string();
+    let report = output(Command::new(env!("CARGO_BIN_EXE_ahoy")).args(["check", "web", &addr]));
+    assert!(
+        report.contains("accepted; ") && report.contains(" 0 failed"),
+        "{report}"
+    );
+    let told = "/ is a page made for a folder; name a file with --path";
+    assert!(report.contains(told), "{report}");
+}

@@ -29,7 +29,7 @@ pub(super) struct ServerArgs {
     /// How long the server waits for requests before it exits, in milliseconds; examined if given.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=3_600_000))]
     idle_ms: Option<u64>,
-    /// Examine the course's own times, 30 s and 120 s; takes about ten minutes.
+    /// Examine the course's own times, 30 s and 120 s; takes about eight minutes.
     #[arg(long, conflicts_with_all = ["lease_ms", "idle_ms"])]
     real_time: bool,
     /// The server was started with --protect.
