@@ -84,6 +84,60 @@ fn python_keeps_one_connection() {
 }
 
 #[test]
+fn the_courses_client_gets_its_file() {
+    let served = Served::start(&["--access-log", "off"]);
+    served.write("HelloWorld.html", "<p>Hello World!</p>\n");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/web/course_client.py");
+    let port = served.addr.port().to_string();
+    let ask = |name| output(Command::new("python3").args([script, "127.0.0.1", &port, name]));
+    assert_eq!(
+        ask("HelloWorld.html"),
+        "HTTP/1.1 200 OK\n20 text/html; charset=utf-8\n<p>Hello World!</p>\n"
+    );
+    let missing = ask("nothing.html");
+    assert!(missing.starts_with("HTTP/1.1 404 Not Found\n"), "{missing}");
+}
+
+/// It is right about what the course asks for, and trusts the path.
+#[test]
+fn the_courses_server_passes_where_it_is_right_and_fails_by_its_number() {
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("notes.txt"), "0123456789").expect("written");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/web/course_server.py");
+    let mut server = Command::new("python3")
+        .arg(script)
+        .arg(folder.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 is installed");
+    let mut port = String::new();
+    let mut stdout = BufReader::new(server.stdout.take().expect("piped"));
+    stdout.read_line(&mut port).expect("its port");
+    let addr = format!("127.0.0.1:{}", port.trim());
+    let examine = |cases: &[&str]| {
+        let mut check = Command::new(env!("CARGO_BIN_EXE_ahoy"));
+        check.args(["check", "web", &addr, "--path", "/notes.txt"]);
+        for case in cases {
+            check.args(["--case", case]);
+        }
+        let output = check.output().expect("it runs");
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), report)
+    };
+    let right = ["web-4/get", "web-12/length-is-exact", "web-27", "web-30"];
+    let (code, report) = examine(&right);
+    assert_eq!(code, Some(0), "{report}");
+    assert!(report.contains(" 4 passed, 0 failed"), "{report}");
+    let (code, report) = examine(&["web-21", "web-40/first-bytes", "web-20/encoded"]);
+    assert_eq!(code, Some(1), "{report}");
+    for wrong in ["web-21/ways-out", "web-40/first-bytes", "web-20/encoded"] {
+        assert!(report.contains(&format!("FAIL  {wrong}\n")), "{report}");
+    }
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+}
+
+#[test]
 fn https_with_a_certificate() {
     let here = TempDir::new().expect("a folder");
     let (key, cert) = (here.path().join("key.pem"), here.path().join("cert.pem"));
