@@ -16,7 +16,9 @@ use super::local::Local;
 use super::merge::{conflict_copy, merge_body, merge_place};
 use super::plan::Work;
 use super::tree::{Census, Node, Tree};
-use super::{Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced, Withheld};
+use super::{
+    Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced, Tally, Withheld,
+};
 use crate::moment::Moment;
 
 /// Highest count of another machine's change that this one goes on from. No honest machine comes
@@ -43,6 +45,7 @@ pub struct Engine {
     stale_rows: BTreeSet<NodeId>,
     stale_counters: bool,
     asks: u64,
+    pub(super) tally: Tally,
 }
 
 /// Whether the engine trusts the disk.
@@ -113,6 +116,7 @@ impl Engine {
             stale_rows: BTreeSet::new(),
             stale_counters: false,
             asks: 0,
+            tally: Tally::default(),
         };
         for row in rows {
             engine.restore(row);
@@ -173,6 +177,7 @@ impl Engine {
                 self.unread(&path, reason, changing);
                 self.all_read();
             }
+            Input::Scrubbed { path, print, hash } => self.scrubbed(&path, print, hash),
             Input::Parked { node, print } => self.found_parked(node, print),
             Input::Finished(outcomes) => {
                 for outcome in outcomes {

@@ -400,6 +400,11 @@ impl Engine {
             return;
         };
         self.local.found(id, Some(&synced.print));
+        if synced.value.same_content(&value) && self.is_rotten(id) {
+            // Somebody touched it, but these are still not his bytes.
+            self.refresh_print(id, print);
+            return;
+        }
         // The same once more, but another file: whoever put it there wants it there, and what is
         // on its way here from others does not go over it.
         let is_put_there = !synced.print.same_file(&print)

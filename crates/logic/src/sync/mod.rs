@@ -20,6 +20,7 @@ mod missing;
 mod names;
 mod plan;
 mod port;
+mod rot;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use port::{
     Act, Effect, Input, JobId, LinkId, Look, Notice, Outcome, Outgoing, Rights, Row, Source, Step,
     Trouble,
 };
+pub use rot::{Suspect, Tally};
 
 /// How many batches of records a peer may send before the first [`Effect::Accept`].
 pub const BATCHES_AHEAD: u32 = 4;

@@ -71,6 +71,16 @@ pub enum Input {
         /// It is still being written; not an error.
         changing: bool,
     },
+    /// A file was read again, long after it was last seen, with the same fingerprint before and
+    /// after the reading.
+    Scrubbed {
+        /// Which.
+        path: RelPath,
+        /// Its fingerprint.
+        print: Print,
+        /// BLAKE3 of what it holds.
+        hash: Hash,
+    },
     /// A start found this node in the parking place: its last run ended between
     /// [`Act::Park`] and [`Act::Unpark`]. Given before the first look.
     Parked {

@@ -106,7 +106,8 @@ impl Engine {
         let Some(node) = self.tree.node(id) else {
             return false;
         };
-        if self.tree.holders(hash).next().is_some() {
+        // What has rotted here is no reason to give up what is whole elsewhere.
+        if self.tree.holders(hash).next().is_some() || self.is_rotten(id) {
             return false;
         }
         let body = &node.record.body;

@@ -13,6 +13,7 @@
 //! Beside the records each node carries what this machine has on disk of it ([`Synced`]).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use ahoy_wire::sync::{Class, Hash, Name, NodeId, Record, RelPath, Value, WriteSignature};
 
@@ -93,6 +94,12 @@ impl Tree {
     /// All nodes in the order of their ids.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, &Node)> {
         self.nodes.iter()
+    }
+
+    /// The nodes whose ids come after this one.
+    pub fn nodes_after(&self, id: Option<NodeId>) -> impl Iterator<Item = (&NodeId, &Node)> {
+        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
+        self.nodes.range((from, Bound::Unbounded))
     }
 
     /// The nodes whose goal may have changed since the last call.

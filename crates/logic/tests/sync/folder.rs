@@ -109,6 +109,15 @@ impl Folder {
         entry.ctime = i128::from(tick);
     }
 
+    /// The disk changes bytes under a file, and leaves no trace of it.
+    pub fn rot(&mut self, at: &str) {
+        let entry = self.at.get_mut(&path(at)).expect("it is there");
+        let Kind::File(bytes) = &mut entry.kind else {
+            panic!("{at} is no file");
+        };
+        bytes[0] ^= 1;
+    }
+
     pub fn chmod(&mut self, at: &str, mode: u16) {
         let tick = self.tick();
         let entry = self.at.get_mut(&path(at)).expect("it is there");

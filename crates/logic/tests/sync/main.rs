@@ -10,3 +10,4 @@ mod one;
 mod pairs;
 mod peers;
 mod reader;
+mod rot;

@@ -131,6 +131,23 @@ impl Peers {
         }
     }
 
+    /// Every file is read again; how many were.
+    pub fn scrub(&mut self, index: usize) -> u64 {
+        let (mut after, mut count) = (None, 0);
+        while let Some(suspect) = self.engine(index).next_suspect(after) {
+            after = Some(suspect.node);
+            let (path, print) = (suspect.path, suspect.print);
+            let folder = &self.all[index].folder;
+            if let Some(hash) = folder.read(&path, &print).map(hash) {
+                let scrubbed = Input::Scrubbed { path, print, hash };
+                self.queue.push_back((index, scrubbed));
+                count += 1;
+            }
+            self.run();
+        }
+        count
+    }
+
     /// Time passes.
     pub fn tick(&mut self, index: usize) {
         self.queue.push_back((index, Input::Tick));
@@ -138,6 +155,17 @@ impl Peers {
     }
 
     pub fn link(&mut self, a: usize, b: usize) {
+        self.connect(a, b);
+        self.run();
+    }
+
+    /// Links them, and goes so many turns on.
+    pub fn link_for(&mut self, a: usize, b: usize, turns: u32) {
+        self.connect(a, b);
+        self.run_for(turns);
+    }
+
+    fn connect(&mut self, a: usize, b: usize) {
         for (from, to) in [(a, b), (b, a)] {
             let link = LinkId(self.next_link);
             self.next_link += 1;
@@ -145,7 +173,6 @@ impl Peers {
             let rights = Rights::Writer;
             self.queue.push_back((from, Input::Opened { link, rights }));
         }
-        self.run();
     }
 
     pub fn part(&mut self) {
@@ -157,7 +184,12 @@ impl Peers {
 
     /// Until nothing is left to be done by anybody.
     pub fn run(&mut self) {
-        for _ in 0..TURNS_MAX {
+        assert!(self.run_for(TURNS_MAX), "it goes round in circles");
+    }
+
+    /// So many turns; whether nothing is left to be done.
+    pub fn run_for(&mut self, turns: u32) -> bool {
+        for _ in 0..turns {
             if let Some((index, input)) = self.queue.pop_front() {
                 self.give(index, input);
                 continue;
@@ -167,11 +199,13 @@ impl Peers {
                 let (at, _) = peer.engine.as_ref()?.deadline()?;
                 Some((at, index))
             });
-            let Some((at, index)) = due.min() else { return };
+            let Some((at, index)) = due.min() else {
+                return true;
+            };
             self.now = self.now.max(at);
             self.give(index, Input::Tick);
         }
-        panic!("it goes round in circles");
+        false
     }
 
     fn give(&mut self, index: usize, input: Input) {
