@@ -45,6 +45,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         | Reply::Ls { .. }
         | Reply::NoSuchPath
         | Reply::Ticket { .. }
+        | Reply::Scrub { .. }
         | Reply::Stopping => Err(strange()),
     }
 }

@@ -47,6 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Reply::Status { .. }
             | Reply::Ticket { .. }
             | Reply::Confirmed { .. }
+            | Reply::Scrub { .. }
             | Reply::Stopping => return Err(strange()),
         };
         for entry in &entries {

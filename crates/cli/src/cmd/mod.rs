@@ -9,6 +9,7 @@ pub mod hello;
 pub mod join;
 pub mod ls;
 pub mod peers;
+pub mod scrub;
 pub mod share;
 pub mod sim;
 pub mod status;

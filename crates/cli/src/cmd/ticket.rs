@@ -37,6 +37,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         | Reply::Ls { .. }
         | Reply::NoSuchPath
         | Reply::Confirmed { .. }
+        | Reply::Scrub { .. }
         | Reply::Stopping => {
             return Err(strange());
         }

@@ -25,6 +25,7 @@ use super::gate::Gate;
 use super::home::Claim;
 use super::link::{LinkSnapshot, Shelf};
 use super::links::Links;
+use super::scrub::{Progress as Scrubbing, Scrubber};
 use super::share::{Event, OnEvent};
 use super::status::{
     Amount, Desk, Entry, EntryKind, Meter, Notice, NoticeKind, Notices, Page, Peer, Snapshot,
@@ -36,6 +37,7 @@ pub struct Front {
     pub(super) engine: Shared,
     pub(super) links: OnceLock<Arc<Links>>,
     pub(super) gate: OnceLock<Weak<Gate>>,
+    pub(super) scrubber: OnceLock<Arc<Scrubber>>,
     pub(super) claim: Mutex<Claim>,
     pub(super) label: String,
     pub(super) mail: Mutex<Sender<Mail>>,
@@ -85,6 +87,7 @@ impl Front {
             engine,
             links: OnceLock::new(),
             gate: OnceLock::new(),
+            scrubber: OnceLock::new(),
             claim: Mutex::new(claim),
             label,
             mail: Mutex::new(mail),
@@ -387,6 +390,15 @@ impl Desk for Front {
         };
         self.send(Mail::Confirm);
         waits
+    }
+
+    fn scrub(&self, bytes_per_second: Option<u64>) -> std::io::Result<Scrubbing> {
+        let scrubber = self.scrubber.get();
+        let scrubber = scrubber.ok_or_else(|| std::io::Error::other("it is just starting"))?;
+        if let Some(rate) = bytes_per_second {
+            scrubber.start(rate)?;
+        }
+        Ok(scrubber.progress())
     }
 
     fn stop(&self) {

@@ -13,6 +13,7 @@ pub mod link;
 pub mod links;
 pub mod meet;
 pub mod ports;
+pub mod scrub;
 pub mod session;
 pub mod share;
 pub mod status;

@@ -23,6 +23,7 @@ use super::keys::random_bytes;
 use super::link::{Pace, Surroundings};
 use super::links::Links;
 use super::ports::Ports;
+use super::scrub::Scrubber;
 use super::session::Membership;
 use super::status::{Control, Desk, Notice, Snapshot, State};
 use super::supply::Supply;
@@ -196,6 +197,8 @@ impl Share {
             pace: Pace::default(),
         });
         let _ = front.links.set(Arc::clone(&links));
+        let scrubber = Scrubber::new(engine.clone(), Arc::clone(&root), mailbox.clone());
+        let _ = front.scrubber.set(scrubber);
         tidy_up(&root, &engine, &mailbox, &front);
         let disk = watch(&root, mailbox, &links)?;
         let give_up = Arc::new(AtomicBool::new(false));
@@ -309,6 +312,9 @@ fn conduct(
     let thread = std::thread::Builder::new().name("conductor".into());
     let conducting = thread.spawn(move || {
         conductor.run();
+        if let Some(scrubber) = ending.scrubber.get() {
+            scrubber.end();
+        }
         closing.close();
         drop(control);
         (ending.on_event)(Event::Stopped { error: None });

@@ -6,6 +6,7 @@
 //!   share         the marker; without it no deletion is believed
 //!   tmp/          what is being written; swept at every start
 //!   parked/       what waits between two renames; survives restarts
+//!   damaged/      copies of what has rotted; only ever added to
 //! ```
 //!
 //! It reads no marker and takes no lock: the folder is claimed before it is opened here, so that
@@ -18,6 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use ahoy_logic::sync::Print;
 use ahoy_wire::sync::{Hash, RelPath, STATE_DIR};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -142,6 +144,16 @@ impl Root {
     /// regular files only.
     pub fn open_for_serving(&self, path: &RelPath) -> std::io::Result<File> {
         Ok(self.open_file(path)?.into())
+    }
+
+    /// The fingerprint of an open file of this folder.
+    pub fn print(&self, file: &File) -> std::io::Result<Print> {
+        Ok(print::glance_open(file, self.device)?.print)
+    }
+
+    /// Where bytes that have rotted are kept.
+    pub fn damaged(&self) -> std::io::Result<OwnedFd> {
+        Ok(make_dir(&self.state, b"damaged")?)
     }
 
     /// Writes out everything that this file system has not yet.

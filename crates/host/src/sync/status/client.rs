@@ -76,6 +76,7 @@ pub fn running(home: &Home) -> Result<Vec<Running>, HomeError> {
                 | Reply::NoSuchPath
                 | Reply::Ticket { .. }
                 | Reply::Confirmed { .. }
+                | Reply::Scrub { .. }
                 | Reply::Stopping
                 | Reply::Refused { .. },
             ) => Err(ControlError::Strange(path.clone())),
@@ -110,6 +111,7 @@ mod tests {
     use super::super::{Amount, Control, Desk, Entry, EntryKind, LIST_MAX, Page, State, Traffic};
     use super::*;
     use crate::sync::exact::Exact;
+    use crate::sync::scrub::Progress;
 
     #[derive(Default)]
     struct Fake {
@@ -173,6 +175,10 @@ mod tests {
 
         fn confirm(&self) -> bool {
             true
+        }
+
+        fn scrub(&self, _: Option<u64>) -> io::Result<Progress> {
+            Ok(Progress::default())
         }
 
         fn stop(&self) {

@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::super::exact::Exact;
+use super::super::scrub::Progress;
 use super::{Desk, Entry, Page, Snapshot};
 
 /// Longest request, bytes: a path in hexadecimal and some room.
@@ -59,6 +60,11 @@ pub enum Request {
     },
     /// What has disappeared is to be deleted elsewhere too.
     Confirm,
+    /// How far is the reading for rot?
+    Scrub {
+        /// Begin one at this rate (0: no limit), if none goes on.
+        bytes_per_second: Option<u64>,
+    },
     /// Stop, please.
     Stop,
 }
@@ -88,6 +94,11 @@ pub enum Reply {
     Confirmed {
         /// Something had.
         waited: bool,
+    },
+    /// So far.
+    Scrub {
+        /// All of it.
+        scrub: Progress,
     },
     /// It is being stopped.
     Stopping,
@@ -246,6 +257,12 @@ fn answer(request: &Request, desk: &dyn Desk) -> Reply {
         },
         Request::Confirm => Reply::Confirmed {
             waited: desk.confirm(),
+        },
+        Request::Scrub { bytes_per_second } => match desk.scrub(*bytes_per_second) {
+            Ok(scrub) => Reply::Scrub { scrub },
+            Err(error) => Reply::Refused {
+                reason: error.to_string(),
+            },
         },
         Request::Stop => {
             desk.stop();

@@ -9,6 +9,7 @@ mod control;
 mod meter;
 
 use std::collections::VecDeque;
+use std::io;
 use std::net::SocketAddr;
 
 use ahoy_logic::sync::Notice as Told;
@@ -16,6 +17,7 @@ use ahoy_wire::sync::{Name, RelPath};
 use serde::{Deserialize, Serialize};
 
 use super::exact::Exact;
+use super::scrub::Progress as Scrubbing;
 
 pub use client::{ControlError, ask, running};
 pub use control::{Control, LIST_MAX, Reply, Request};
@@ -36,6 +38,8 @@ pub trait Desk: Send + Sync {
     /// The user means what has disappeared to be deleted elsewhere too; false if nothing waits for
     /// that word.
     fn confirm(&self) -> bool;
+    /// Begins to read everything again at this rate (0: no limit) if one is given; how far it is.
+    fn scrub(&self, bytes_per_second: Option<u64>) -> io::Result<Scrubbing>;
     /// Begins an orderly stop; returns at once.
     fn stop(&self);
 }
