@@ -3,6 +3,7 @@
 mod batch;
 pub mod classic;
 pub mod clock;
+pub mod confine;
 pub mod datagram;
 pub mod discovery;
 pub mod drive;

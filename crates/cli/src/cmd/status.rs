@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ahoy_host::confine::Confinement;
 use ahoy_host::sync::home::{Home, ShareRecord};
 use ahoy_host::sync::status::{Snapshot, Traffic, running};
 use anyhow::anyhow;
@@ -221,12 +222,23 @@ fn print(share: &Snapshot) {
         "traffic",
         format!("{} sent, {} received", bytes(sent), bytes(received)),
     );
+    line("confined", confined_words(&share.confinement));
     let skipped = share.notices.len().saturating_sub(NOTICES_SHOWN);
     for notice in &share.notices[skipped..] {
         line(
             "notice",
             format!("{} {}", clock_time(notice.at_secs), notice_words(notice)),
         );
+    }
+}
+
+/// What else the process could open, if somebody made it try.
+fn confined_words(level: &Confinement) -> String {
+    match level {
+        Confinement::On { version } => {
+            format!("to its folders and state, by Landlock (version {version})")
+        }
+        Confinement::Off { reason } => format!("not by the kernel: {}", plain(reason)),
     }
 }
 

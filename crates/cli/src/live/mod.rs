@@ -10,12 +10,14 @@ mod terminal;
 
 use std::io::IsTerminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use ahoy_host::confine;
 use ahoy_host::signals;
 use ahoy_host::sync::home::{Claim, Home};
 use ahoy_host::sync::ports::Ports;
@@ -51,6 +53,9 @@ pub struct Foreground {
     /// If the folder is found empty, that is meant: delete its files on all other machines too.
     #[arg(long)]
     pub accept_empty: bool,
+    /// Do without Landlock, by which the kernel keeps this process to its folders and its state.
+    #[arg(long, env = "AHOY_NO_LANDLOCK")]
+    pub no_landlock: bool,
     /// Print one JSON object per line.
     #[arg(long, env = "AHOY_JSON")]
     pub json: bool,
@@ -134,6 +139,7 @@ pub fn run(
     args: &Foreground,
     wish: TicketWish,
 ) -> anyhow::Result<ExitCode> {
+    confine_to(home, &claims, args)?;
     let (sender, receiver) = sync_channel(EVENTS_MAX);
     let titles: Vec<Title> = claims.iter().map(title).collect();
     let last: Vec<_> = claims.iter().map(|it| it.record.listen.clone()).collect();
@@ -177,6 +183,21 @@ pub fn run(
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Before there is any other thread, and anybody to talk to.
+fn confine_to(home: &Home, claims: &[Claim], args: &Foreground) -> anyhow::Result<()> {
+    let level = if args.no_landlock {
+        confine::leave_open()
+    } else {
+        let folders: Vec<PathBuf> = claims.iter().map(|it| it.root().to_owned()).collect();
+        let own = home
+            .own_dirs()
+            .map_err(|error| hinted(error.hint(), error))?;
+        confine::confine(&folders, &own)
+    };
+    tracing::info!(?level, "confined");
+    Ok(())
 }
 
 fn title(claim: &Claim) -> Title {

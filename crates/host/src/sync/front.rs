@@ -346,6 +346,7 @@ impl Desk for Front {
             listen: gate.map(|gate| gate.listening()).unwrap_or_default(),
             notices: view.notices.all(),
             traffic,
+            confinement: crate::confine::level(),
         }
     }
 

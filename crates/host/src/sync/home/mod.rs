@@ -88,6 +88,20 @@ impl Home {
         }
     }
 
+    /// The directories in which a running share keeps its own things; they are made if they are not
+    /// there.
+    pub fn own_dirs(&self) -> Result<Vec<PathBuf>, HomeError> {
+        let dirs = vec![
+            self.state.clone(),
+            self.config.clone(),
+            self.runtime[0].clone(),
+        ];
+        for dir in &dirs {
+            file::private_dir(dir)?;
+        }
+        Ok(dirs)
+    }
+
     /// This device; its identity is made the first time.
     pub fn device(&self) -> Result<Device, HomeError> {
         Device::load_or_make(&self.state, &self.config)

@@ -143,6 +143,7 @@ mod tests {
                 listen: Vec::new(),
                 notices: Vec::new(),
                 traffic: Traffic::default(),
+                confinement: crate::confine::level(),
             }
         }
 

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exact::Exact;
 use super::scrub::Progress as Scrubbing;
+use crate::confine::Confinement;
 
 pub use client::{ControlError, ask, running};
 pub use control::{Control, LIST_MAX, Reply, Request};
@@ -89,6 +90,8 @@ pub struct Snapshot {
     pub notices: Vec<Notice>,
     /// Bytes through the network since the start.
     pub traffic: Traffic,
+    /// Whether the kernel keeps the process to its folders.
+    pub confinement: Confinement,
 }
 
 /// What a share is doing.
