@@ -13,3 +13,4 @@ mod hostile;
 mod refuse;
 mod shape;
 mod trouble;
+mod trust;
