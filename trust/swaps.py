@@ -32,8 +32,11 @@ def main():
     libc = ctypes.CDLL(None, use_errno=True)
     with Place(args.work) as place:
         a, b = Machine(place, "a", binary(args.ahoy)), Machine(place, "b", binary(args.ahoy))
-        outside = place / "outside"
-        outside.mkdir()
+        # The link is synced like any other; from A's folder it leads nowhere, so that what A's user
+        # writes does not go there either.
+        b.folder = place / "deep" / "b"
+        outside = place / "deep" / "outside"
+        outside.mkdir(parents=True)
         for n in range(20):
             (outside / f"f{n}").write_bytes(SECRET)
         try:
@@ -42,7 +45,7 @@ def main():
             b.join(ticket)
             wait_until(lambda: "d does not arrive", (b.folder / "d").exists)
             d, bait = os.fsencode(b.folder / "d"), os.fsencode(b.folder / "bait")
-            os.symlink(outside, bait)
+            os.symlink("../outside", bait)
             written = [0]
             stop = threading.Event()
 
@@ -69,7 +72,7 @@ def main():
                     else:
                         failed += 1
                         if not os.path.lexists(bait):
-                            os.symlink(outside, bait)
+                            os.symlink("../outside", bait)
                 for name in os.listdir(b.folder):
                     path = b.folder / name
                     if path.is_dir() and not path.is_symlink() and name != ".ahoy":

@@ -16,6 +16,7 @@ use super::local::Local;
 use super::merge::{conflict_copy, merge_body, merge_place};
 use super::plan::Work;
 use super::tree::{Census, Node, Tree};
+use super::unnoted::Unnoted;
 use super::{
     Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced, Tally, Withheld,
 };
@@ -46,6 +47,7 @@ pub struct Engine {
     stale_counters: bool,
     asks: u64,
     pub(super) tally: Tally,
+    pub(super) unnoted: Unnoted,
 }
 
 /// Whether the engine trusts the disk.
@@ -117,6 +119,7 @@ impl Engine {
             stale_counters: false,
             asks: 0,
             tally: Tally::default(),
+            unnoted: Unnoted::default(),
         };
         for row in rows {
             engine.restore(row);
@@ -142,6 +145,8 @@ impl Engine {
                 self.learn_dots(&record);
                 if sequence > 0 {
                     self.log.insert(sequence, id);
+                } else {
+                    self.unnoted.remember(&record);
                 }
                 let synced = synced.map(|boxed| *boxed);
                 let node = Node::kept(number, *record, signature, sequence, synced);

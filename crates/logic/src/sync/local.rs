@@ -415,9 +415,10 @@ impl Engine {
             self.refresh_print(id, print);
             return;
         }
-        if self.tree.goal_value(id) == Some(&value) {
-            // A run that ended before it could note what it had done.
-            let body_clock = node.record.body.clock.clone();
+        // A run that ended before it could note what it had done.
+        let is_wanted = self.tree.goal_value(id) == Some(&value);
+        let wanted = is_wanted.then(|| node.record.body.clock.clone());
+        if let Some(body_clock) = wanted.or_else(|| self.unnoted_body(id, &value)) {
             self.tree.set_synced(
                 id,
                 Some(Synced {
@@ -511,6 +512,16 @@ impl Engine {
             body_clock: Clock::default(),
             place_clock: Clock::default(),
         };
+        if let Some((id, body_clock, place_clock)) = self.unnoted_at(dir, &name, &value) {
+            let synced = Synced {
+                body_clock,
+                place_clock,
+                ..synced
+            };
+            self.tree.set_synced(id, Some(synced));
+            self.keep(id);
+            return;
+        }
         if let Some(node) = known.filter(|node| !taken(node)) {
             let wanted = self.tree.goal_value(plain);
             let same = wanted == Some(&value);

@@ -133,6 +133,7 @@ impl Engine {
     pub(super) fn all_read(&mut self) {
         if self.state == State::Running && self.local.reading() == 0 {
             self.look_at_stirred();
+            self.forget_unnoted();
         }
     }
 

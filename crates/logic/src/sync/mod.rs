@@ -25,6 +25,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+mod unnoted;
 mod unread;
 mod work;
 

@@ -1,7 +1,9 @@
 //! What an engine believes of its folder, and what it does not.
 
-use ahoy_logic::sync::{Act, Effect, Found, Input, Look, Notice, Rights, Sighting, State};
-use ahoy_wire::sync::{Hash, Record, RelPath};
+use ahoy_logic::sync::{
+    Act, Effect, Found, Input, Look, Notice, Outcome, Rights, Sighting, State, Trouble,
+};
+use ahoy_wire::sync::{Hash, Record, RelPath, Value};
 
 use crate::one::{LINK, OTHER, One, file, nothing, notices, print, records, sent, steps};
 
@@ -27,6 +29,80 @@ fn asked(effects: &[Effect]) -> Option<u64> {
         | Effect::Read { .. }
         | Effect::Tell(_) => None,
     })
+}
+
+/// What a run keeps that has put a file in its place and ends before it hears of that; the next
+/// has found a file there, and not read it yet.
+fn a_run_cut_short() -> (One, Vec<Outcome>) {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    let made = one.hear(LINK, records([file("a", 1, 1)], 1));
+    assert_eq!(steps(&made).count(), 1);
+    let mut next = One::new(Rights::Writer, one.rows);
+    let mut effects = next.look(&[("a", print(1))]);
+    effects.extend(next.meet(LINK, OTHER));
+    // What it wants to put there meanwhile finds the name taken.
+    let failed = steps(&effects).map(|step| Outcome {
+        job: step.job,
+        result: Err(Trouble::Changed),
+    });
+    let failed = failed.collect();
+    (next, failed)
+}
+
+fn read(one: &mut One, failed: Vec<Outcome>) -> Vec<Effect> {
+    let hashed = || Input::Hashed {
+        path: RelPath::parse(b"a").expect("a path"),
+        print: print(1),
+        hash: Hash([1; 32]),
+    };
+    let mut effects = one.give(hashed());
+    effects.extend(one.give(Input::Finished(failed)));
+    let asked = asked(&effects);
+    effects.extend(one.give(Input::Seen {
+        sightings: vec![crate::one::sighting("a", print(1))],
+        whole: Vec::new(),
+        asked,
+    }));
+    effects.extend(one.give(Input::Settled { whole_tree: false }));
+    effects.extend(one.give(hashed()));
+    one.pass(1000);
+    effects.extend(one.give(Input::Tick));
+    effects
+}
+
+// sync-22, sync-27.
+#[test]
+fn what_was_put_in_place_and_not_noted_does_not_outlive_its_deletion() {
+    let (mut one, failed) = a_run_cut_short();
+    let was = file("a", 1, 1);
+    let mut gone = file("a", 1, 2);
+    gone.place = was.place.clone();
+    gone.body.clock.add(was.body.dot);
+    gone.body.value = Value::Gone {
+        was: Box::new(was.body.value),
+        seen: was.place.clock,
+    };
+    one.hear(LINK, records([gone], 2));
+    let effects = read(&mut one, failed);
+    assert!(sent(&effects, LINK).is_empty(), "{effects:?}");
+    let removed = steps(&effects).any(|step| matches!(step.act, Act::Remove { .. }));
+    assert!(removed, "{effects:?}");
+}
+
+// sync-21, sync-27.
+#[test]
+fn what_was_put_in_place_and_not_noted_is_no_edit_of_ours() {
+    let (mut one, failed) = a_run_cut_short();
+    let mut newer = file("a", 2, 2);
+    newer.place = file("a", 1, 1).place;
+    newer.body.clock.add(file("a", 1, 1).body.dot);
+    one.hear(LINK, records([newer], 2));
+    let effects = read(&mut one, failed);
+    assert!(sent(&effects, LINK).is_empty(), "{effects:?}");
+    let replaced = steps(&effects)
+        .any(|step| matches!(&step.act, Act::Write { over: Some(over), .. } if *over == print(1)));
+    assert!(replaced, "{effects:?}");
 }
 
 fn are_gone(records: &[&Record]) -> bool {

@@ -62,6 +62,11 @@ impl One {
         effects
     }
 
+    /// So many milliseconds pass.
+    pub fn pass(&mut self, millis: u64) {
+        self.now = self.now + Duration::from_millis(millis);
+    }
+
     /// A whole look at a folder with these files directly in it.
     pub fn look(&mut self, files: &[(&str, Print)]) -> Vec<Effect> {
         let sightings = files.iter().map(|(name, print)| sighting(name, *print));

@@ -1,0 +1,87 @@
+//! What a run that was cut short had done and not noted. Before its outcome could be committed, a
+//! file was put in its place; the next run finds it there, and must not take it for the user's
+//! work: neither as an edit apart from what others have written meanwhile, nor as a file that was
+//! made anew after they have deleted it.
+//!
+//! At a start, all versions that the index wants and does not hold are remembered with what is
+//! known of them. What the first look finds to be just that was put there by ahoy.
+
+use std::collections::BTreeMap;
+
+use ahoy_wire::sync::{Clock, Name, NodeId, Record, Value};
+
+use super::engine::{Engine, State};
+
+/// Versions that were wanted and not held when this run began.
+#[derive(Debug, Default)]
+pub struct Unnoted {
+    wanted: BTreeMap<NodeId, Wanted>,
+    by_place: BTreeMap<(NodeId, Name), NodeId>,
+}
+
+#[derive(Debug)]
+struct Wanted {
+    value: Value,
+    body_clock: Clock,
+    place_clock: Clock,
+}
+
+impl Wanted {
+    /// Directories get other times as soon as something is put into them.
+    fn is(&self, value: &Value) -> bool {
+        match (&self.value, value) {
+            (Value::Dir(_), Value::Dir(_)) => true,
+            (mine, other) => mine == other,
+        }
+    }
+}
+
+impl Unnoted {
+    /// The index has this record, and not on the disk.
+    pub fn remember(&mut self, record: &Record) {
+        let (place, body) = (&record.place, &record.body);
+        if body.value.is_gone() {
+            return;
+        }
+        let key = (place.parent, place.name.clone());
+        self.by_place.insert(key, record.id);
+        let wanted = Wanted {
+            value: body.value.clone(),
+            body_clock: body.clock.clone(),
+            place_clock: place.clock.clone(),
+        };
+        self.wanted.insert(record.id, wanted);
+    }
+}
+
+impl Engine {
+    /// Something is at this name where nothing is known to be: the node that an earlier run has put
+    /// there, with the clocks of the version that it put.
+    pub(super) fn unnoted_at(
+        &self,
+        dir: NodeId,
+        name: &Name,
+        value: &Value,
+    ) -> Option<(NodeId, Clock, Clock)> {
+        let id = *self.unnoted.by_place.get(&(dir, name.clone()))?;
+        let wanted = self.unnoted.wanted.get(&id)?;
+        let is_free = self.tree.node(id).is_some_and(|node| node.synced.is_none());
+        (is_free && wanted.is(value))
+            .then(|| (id, wanted.body_clock.clone(), wanted.place_clock.clone()))
+    }
+
+    /// A known node holds this now: the clock of that version, if an earlier run has put it there.
+    pub(super) fn unnoted_body(&self, id: NodeId, value: &Value) -> Option<Clock> {
+        let wanted = self.unnoted.wanted.get(&id)?;
+        wanted.is(value).then(|| wanted.body_clock.clone())
+    }
+
+    /// Everything that was looked at has been read, and nothing is under way: whatever comes now is
+    /// new.
+    pub(super) fn forget_unnoted(&mut self) {
+        let is_known = self.local.reading() == 0 && self.local.answered + 1 >= self.next_ask();
+        if self.state == State::Running && is_known && self.work.steps_out() == 0 {
+            self.unnoted = Unnoted::default();
+        }
+    }
+}
