@@ -83,12 +83,13 @@ pub fn level() -> Confinement {
 }
 
 fn restrict(writable: &[&Path]) -> Result<Confinement, String> {
-    let words = |error: RulesetError| match error {
-        // The kernel has less than the least.
-        RulesetError::HandleAccesses(_) => {
+    let words = |error: RulesetError| {
+        if matches!(error, RulesetError::HandleAccesses(_)) {
+            // The kernel has less than the least.
             "the kernel has no Landlock, or an old one (Linux 5.19 has what is needed)".to_owned()
+        } else {
+            error.to_string()
         }
-        error => error.to_string(),
     };
     // Nothing is executed here, not even from the folders.
     let all: BitFlags<AccessFs> = AccessFs::from_all(MOST) & !AccessFs::Execute;
