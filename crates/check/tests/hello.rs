@@ -10,6 +10,7 @@
 mod toy;
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -36,8 +37,17 @@ const CLIENT_LIMITS: Limits = Limits {
 /// How long the clients here wait for a reply.
 const CLIENT_REPLY: Duration = Duration::from_millis(800);
 
+/// The tests that start many programs or judge times take turns: side by side, they would take one
+/// another's delays for faults.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_right_server_passes_every_case() {
+    let _turn = turn();
     for result in run(column(&toy::serve(Fault::Nothing)), LIMITS, |_| {}) {
         // It is bound to one address.
         if result.title == "hello-9/another-address" {
@@ -78,6 +88,7 @@ const SERVER_FAULTS: [(Fault, &str, bool); 24] = [
 
 #[test]
 fn each_wrong_server_fails_by_its_number() {
+    let _turn = turn();
     let examinations = SERVER_FAULTS.map(|(fault, id, alone)| {
         let examine = move || run(column(&toy::serve(fault)), LIMITS, |_| {});
         (format!("{fault:?}"), id, alone, thread::spawn(examine))
@@ -108,6 +119,7 @@ const CLIENT_FAULTS: [(&str, &str, bool); 17] = [
 
 #[test]
 fn a_right_client_passes_every_case() {
+    let _turn = turn();
     for tcp in [false, true] {
         for result in run(client("nothing", tcp), CLIENT_LIMITS, |_| {}) {
             assert_eq!(result.verdict, Verdict::Passed, "{}", explain(&result));
@@ -117,6 +129,7 @@ fn a_right_client_passes_every_case() {
 
 #[test]
 fn each_wrong_client_fails_by_its_number() {
+    let _turn = turn();
     // A few at a time: each starts a score of interpreters, and two of the rules are about time.
     for some in CLIENT_FAULTS.chunks(4) {
         judge(some.iter().map(|&(fault, id, alone)| {
