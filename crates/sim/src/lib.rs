@@ -47,7 +47,7 @@ pub enum Flaw {
     /// What a start finds in the parking place is not told.
     ParkedForgotten,
     /// A machine that was put back from a backup counts its changes on from there.
-    NoLeap,
+    NoFloor,
     /// Unsigned records of a reader are let through.
     GateOpen,
     /// Fetched content is not held against its hash.

@@ -89,7 +89,7 @@ impl Weather {
             _ => span / 8,
         };
         let span = mild.span;
-        Self {
+        let wild = Self {
             machines: pick(&mut dice, &[2, 2, 2, 3, 3, 4, 5]) as usize,
             is_wild: true,
             power_every: often(&mut dice, span),
@@ -107,6 +107,13 @@ impl Weather {
             has_reader: dice.chance(20),
             reader_cheats: dice.chance(50),
             ..mild
-        }
+        };
+        // A machine that is put back needs a clock that has gone on since (sync-12).
+        let jump_every = if wild.restore_every > 0 {
+            0
+        } else {
+            wild.jump_every
+        };
+        Self { jump_every, ..wild }
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ahoy_logic::sync::{Engine, Identity, Input, Look};
 use ahoy_wire::sync::RelPath;
@@ -133,14 +133,17 @@ impl StartError {
     }
 }
 
-/// How far the numbers of a run are from those of the one before: 40 bits of chance, so that a run
-/// on an index from a backup gives no number again, and millions of runs stay below 2^62.
-fn leap() -> Result<u64, StartError> {
-    let [a, b, c, d, e] = random_bytes().map_err(|error| StartError::System {
+/// Where the numbers of a run begin: the seconds since 1970 and 20 bits of chance. A run on an index
+/// from a backup gives no number again as long as the clock has gone on since, and fewer than a
+/// million changes were made in each second.
+fn floor() -> Result<u64, StartError> {
+    let chance = random_bytes().map_err(|error| StartError::System {
         what: "draw random numbers",
         source: io::Error::other(error),
     })?;
-    Ok(u64::from_le_bytes([a, b, c, d, e, 0, 0, 0]))
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let seconds = since.map_or(0, |since| since.as_secs()).min(1 << 40);
+    Ok((seconds << 20) | u64::from(u32::from_le_bytes(chance) & 0xf_ffff))
 }
 
 /// A share that is being synced by this process.
@@ -178,7 +181,7 @@ impl Share {
             replica: claim.record.replica,
             label: device.label.clone(),
             rights: membership.rights(),
-            leap: leap()?,
+            floor: floor()?,
         };
         let engine = Shared::new(Engine::new(identity, rows));
         let (sender, mail) = mpsc::channel();

@@ -6,6 +6,7 @@ use ahoy_wire::sync::{Class, Clock, Name, NodeId, Value};
 use super::engine::Engine;
 use super::names;
 use super::plan::{CHANGED_PAUSE, Verdict};
+use super::planted::{self, Bug};
 use super::work::After;
 use super::{Act, Notice, Print, Synced};
 
@@ -54,7 +55,8 @@ impl Engine {
     /// What is on disk of a node is what this reader wrote.
     pub(super) fn is_readers_own(&self, synced: &Synced) -> bool {
         let is_leaf = !matches!(synced.value, Value::Dir(_));
-        self.is_reader() && is_leaf && synced.body_clock.is_empty()
+        let is_own = self.is_reader() && is_leaf && synced.body_clock.is_empty();
+        is_own && !planted::is(Bug::ReaderWrittenOver)
     }
 
     /// The reader's bytes make way for what the node is to hold.

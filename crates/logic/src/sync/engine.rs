@@ -15,6 +15,7 @@ use super::gossip::Gossip;
 use super::local::Local;
 use super::merge::{conflict_copy, merge_body, merge_place};
 use super::plan::Work;
+use super::planted::{self, Bug};
 use super::tree::{Census, Node, Tree};
 use super::unnoted::Unnoted;
 use super::{
@@ -124,9 +125,9 @@ impl Engine {
         for row in rows {
             engine.restore(row);
         }
-        let leap = engine.who.leap;
-        engine.dots = engine.dots.saturating_add(leap);
-        engine.sequence = engine.sequence.saturating_add(leap);
+        let floor = engine.who.floor.min(COUNT_MAX);
+        engine.dots = engine.dots.max(floor);
+        engine.sequence = engine.sequence.max(floor);
         engine.forget_parked();
         engine
     }
@@ -153,6 +154,7 @@ impl Engine {
                 self.tree.restore(number, node);
             }
             Row::Heard { replica, upto } => self.gossip.remember(replica, upto),
+            Row::Counters { .. } if planted::is(Bug::CountersForgotten) => {}
             Row::Counters { dots, sequence } => {
                 self.dots = self.dots.max(dots);
                 self.sequence = self.sequence.max(sequence);
@@ -193,6 +195,7 @@ impl Engine {
             Input::Heard { link, message } => self.heard(link, message),
             Input::Room { link } => self.gossip.room(link),
             Input::Closed { link } => self.closed(link),
+            Input::RootLost if planted::is(Bug::RootLostIgnored) => self.settled(true),
             Input::RootLost => {
                 self.state = State::RootLost;
                 self.local = Local::default();
@@ -362,7 +365,9 @@ impl Engine {
 
     /// The next change of this machine.
     pub(super) fn dot(&mut self) -> Dot {
-        self.dots = self.dots.saturating_add(1);
+        if !planted::is(Bug::VersionNotRaised) {
+            self.dots = self.dots.saturating_add(1);
+        }
         self.stale_counters = true;
         Dot {
             count: self.dots,
@@ -417,7 +422,10 @@ impl Engine {
             body: merged.body,
         };
         let proof = if record == theirs { signature } else { None };
-        if record == *ours {
+        let is_same = planted::is(Bug::ModeNotTold)
+            && record.body.value.same_content(&ours.body.value)
+            && record.place == ours.place;
+        if record == *ours || is_same {
             if let (None, Some(proof)) = (node.signature, proof) {
                 self.tree.set_signature(id, proof);
                 self.keep(id);
@@ -452,6 +460,9 @@ impl Engine {
     /// And a change of this machine that it does not remember (an index put back from a backup)
     /// must not have its number given again.
     fn learn_dots(&mut self, record: &Record) {
+        if planted::is(Bug::CountersForgotten) {
+            return;
+        }
         let me = self.who.replica;
         let clocks = [&record.place.clock, &record.body.clock];
         let own = clocks.map(|clock| clock.seen(me)).into_iter().max();
@@ -528,7 +539,7 @@ mod tests {
             replica,
             label: Default::default(),
             rights,
-            leap: 0,
+            floor: 0,
         };
         let (mut engine, now) = (Engine::new(who, []), Moment::default());
         let mtime = Mtime { secs: 1, nanos: 0 };

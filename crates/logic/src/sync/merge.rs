@@ -8,6 +8,7 @@
 use ahoy_wire::sync::{Body, Class, Clock, Dot, NodeId, Place, Record, Relation, Value};
 
 use super::names;
+use super::planted::{self, Bug};
 
 /// A merged body and the content that had to give way.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +57,7 @@ pub fn merge_place(ours: &Place, theirs: &Place) -> Place {
         Standing::Theirs => theirs,
         Standing::Level | Standing::Concurrent => {
             let rank = |place: &Place| (place.dot, place.parent, place.name.clone());
-            if rank(ours) >= rank(theirs) {
+            if rank(ours) >= rank(theirs) || planted::is(Bug::OwnMoveWins) {
                 ours
             } else {
                 theirs
@@ -110,11 +111,14 @@ pub fn merge_body(ours: &Body, theirs: &Body) -> Merged {
         }
         // A directory's body is metadata; whatever lives in it keeps it there all the same.
         (Value::Gone { .. }, Value::Dir(_)) => (high, low),
+        (_, Value::Gone { .. }) if planted::is(Bug::DeletionBeatsEdit) => (low, high),
+        (Value::Gone { .. }, _) if planted::is(Bug::DeletionBeatsEdit) => (high, low),
         (Value::Dir(_), Value::Gone { .. }) | (Value::Gone { .. }, _) => (low, high),
         _ => (high, low),
     };
     let either_gone = loser.value.is_gone() || winner.value.is_gone();
-    let exclusive = standing == Standing::Concurrent
+    let exclusive = !planted::is(Bug::ConflictIgnored)
+        && standing == Standing::Concurrent
         && !either_gone
         && !winner.value.same_content(&loser.value);
     Merged {

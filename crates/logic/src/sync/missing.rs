@@ -6,6 +6,7 @@ use ahoy_wire::sync::{Name, NodeId, Record, RelPath, Value};
 
 use super::engine::{Engine, State};
 use super::local::{Missing, TOUCHED_NAMES_MAX};
+use super::planted::{self, Bug};
 use super::tree::{Goal, LIMBO, PARKED};
 use super::{Look, Notice, Print, Synced};
 
@@ -84,6 +85,10 @@ impl Engine {
         let next = match (self.local.missing.get(&id), asked) {
             (Some(Missing::Asked(ask)), Some(asked)) if asked >= *ask => Missing::Confirmed,
             (Some(state), _) => *state,
+            (None, _) if planted::is(Bug::DeleteWithoutWitness) => {
+                self.bury(id);
+                return;
+            }
             (None, _) => Missing::Suspected,
         };
         if self.local.missing.insert(id, next).is_none() {

@@ -19,6 +19,7 @@ pub mod merge;
 mod missing;
 mod names;
 mod plan;
+pub mod planted;
 mod port;
 mod rot;
 mod source;

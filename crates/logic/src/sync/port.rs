@@ -420,8 +420,8 @@ pub struct Identity {
     pub label: Label,
     /// Whether this machine may change the share.
     pub rights: Rights,
-    /// Its numbers go on this much higher than its index remembers: chance, drawn anew for each
-    /// start. An index that was put back from a backup does not know what numbers it has given
-    /// since, and may never give them again (`sync-12`).
-    pub leap: u64,
+    /// The numbers that this run gives are higher than this; it follows from the time, and rises
+    /// from start to start. An index that was put back from a backup does not know what numbers it
+    /// has given since, and may never give them again (`sync-12`).
+    pub floor: u64,
 }

@@ -29,7 +29,7 @@ impl Bench {
             replica: ReplicaId(1),
             label: Label::tidy("here"),
             rights: Rights::Writer,
-            leap: 0,
+            floor: 0,
         };
         Self {
             engine: Engine::new(who, Vec::new()),

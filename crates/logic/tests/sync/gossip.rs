@@ -57,7 +57,7 @@ fn after_a_leap_it_says_what_there_is_to_be_heard() {
     before.write("b", 2);
     let there = said(&mut before);
     assert!(there > 0);
-    let mut after = One::leaping(Rights::Writer, before.rows, 1 << 30);
+    let mut after = One::beginning(Rights::Writer, before.rows, 1 << 30);
     assert_eq!(said(&mut after), there);
     after.give(Input::Closed { link: LINK });
     after.look(&[("a", print(1)), ("b", print(2))]);

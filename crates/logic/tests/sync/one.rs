@@ -24,16 +24,16 @@ pub struct One {
 
 impl One {
     pub fn new(rights: Rights, rows: Vec<Row>) -> Self {
-        Self::leaping(rights, rows, 0)
+        Self::beginning(rights, rows, 0)
     }
 
-    /// One whose numbers go on `leap` higher than those of its rows.
-    pub fn leaping(rights: Rights, rows: Vec<Row>, leap: u64) -> Self {
+    /// One whose numbers begin above `floor`.
+    pub fn beginning(rights: Rights, rows: Vec<Row>, floor: u64) -> Self {
         let who = Identity {
             replica: ME,
             label: Label::tidy("me"),
             rights,
-            leap,
+            floor,
         };
         Self {
             engine: Engine::new(who, rows.clone()),

@@ -67,7 +67,7 @@ impl Peers {
             replica: ReplicaId(index as u64 + 1),
             label: Label::tidy(["a", "b", "c"][index]),
             rights: Rights::Writer,
-            leap: 0,
+            floor: 0,
         };
         let peer = &mut self.all[index];
         let rows = peer.nodes.values().chain(peer.heard.values());

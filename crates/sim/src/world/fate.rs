@@ -1,9 +1,8 @@
 //! What happens from outside, as planned: each blow, and what it leads to later.
 
 use ahoy_logic::sync::{Input, Rights};
-use ahoy_wire::sync::ReplicaId;
 
-use super::{Doom, Event, Index, Mail, World};
+use super::{Doom, Event, Mail, World};
 use crate::dice::Dice;
 use crate::plan::Doing;
 use crate::weather::Millis;
@@ -122,7 +121,7 @@ impl World {
         self.note(machine, "backup", || "is made".into());
     }
 
-    /// A machine is put back from its backup, wholly or in part, or loses its index.
+    /// A machine is put back from its backup, wholly or in part.
     fn restore(&mut self) {
         let machine = self.any_machine();
         let Some((disk, index)) = self.machines[machine].backup.clone() else {
@@ -130,18 +129,14 @@ impl World {
         };
         self.crash(machine);
         let before = self.machines[machine].disk.contents();
-        let what = self.dice.below(4);
+        let what = self.dice.below(3);
         let it = &mut self.machines[machine];
         match what {
             0 => (it.disk, it.index) = (disk, index),
             1 => it.index = index,
-            2 => it.disk = disk,
-            _ => {
-                it.index = Index::default();
-                it.replica = ReplicaId(it.replica.0 + 100);
-            }
+            _ => it.disk = disk,
         }
-        let names = ["disk and index", "index", "disk", "index lost"];
+        let names = ["disk and index", "index", "disk"];
         self.note(machine, "backup", || {
             format!("restored: {}", names[what as usize])
         });

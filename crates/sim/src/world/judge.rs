@@ -69,11 +69,14 @@ impl World {
         self.judge_readers(first)
     }
 
-    /// A reader has all that the writers have, and may have more.
+    /// A reader that is done has all that the writers have, and may have more. One that is not has
+    /// something of its own in a directory that the others have deleted.
     fn judge_readers(&self, first: &Disk) -> Result<(), Box<Failure>> {
         let all = first.tree();
         for (index, machine) in self.machines.iter().enumerate() {
-            if machine.rights == Rights::Writer {
+            let progress = machine.engine.as_ref().map(Engine::progress);
+            let is_done = progress.is_some_and(|progress| progress.nodes_left == 0);
+            if machine.rights == Rights::Writer || !is_done {
                 continue;
             }
             let tree = machine.disk.tree();

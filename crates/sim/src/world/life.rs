@@ -3,12 +3,12 @@
 use ahoy_logic::sync::{Engine, Identity, Input, Rights};
 use ahoy_wire::sync::{Label, RelPath, ReplicaId};
 
-use super::{Event, Index, Machine, Mail, Scan, World};
+use super::{Event, Index, Machine, Mail, Scan, World, wall};
 use crate::Flaw;
 use crate::disk::{Content, Disk};
 
-/// A machine that is put back from a backup counts on from a number that chance decides.
-const LEAP_MAX: u64 = 1 << 40;
+/// So many changes fit into one millisecond of the numbers that a start begins with.
+const FLOOR_STEP: u64 = 1 << 10;
 
 impl World {
     pub(super) fn machine(&mut self, index: usize) -> Machine {
@@ -48,9 +48,10 @@ impl World {
             return;
         }
         self.note(machine, "starts", String::new);
-        let mut leap = 0;
-        if self.weather.is_wild && self.flaw != Some(Flaw::NoLeap) {
-            leap = self.dice.below(LEAP_MAX);
+        let mut floor = 0;
+        if self.weather.is_wild && self.flaw != Some(Flaw::NoFloor) {
+            let wall = wall(self.now, self.machines[machine].skew);
+            floor = wall.unsigned_abs() * FLOOR_STEP;
         }
         let it = &mut self.machines[machine];
         it.run += 1;
@@ -60,7 +61,7 @@ impl World {
             replica: it.replica,
             label: Label::tidy(&format!("m{machine}")),
             rights: it.rights,
-            leap,
+            floor,
         };
         it.engine = Some(Engine::new(
             who,

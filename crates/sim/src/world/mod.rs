@@ -18,7 +18,7 @@ mod users;
 use std::collections::{BTreeMap, BTreeSet};
 
 use ahoy_logic::sync::{Engine, Input, LinkId, Look, Print, Rights, Row, Step};
-use ahoy_wire::sync::{Dot, Message, Name, NodeId, RelPath, ReplicaId, Value};
+use ahoy_wire::sync::{Dot, Hash, Message, Name, NodeId, RelPath, ReplicaId, Value};
 
 use crate::dice::Dice;
 use crate::disk::{Content, Disk, Kind};
@@ -151,6 +151,8 @@ pub struct World {
     links: Vec<Link>,
     /// Contents that users wrote, with the machine where they did.
     written: BTreeMap<Content, usize>,
+    /// The same by their hashes.
+    hashes: BTreeMap<Hash, Content>,
     tokens: u64,
     /// Contents that a user who had them replaced or deleted.
     given_up: BTreeSet<Content>,
@@ -184,6 +186,7 @@ impl World {
             machines: Vec::new(),
             links: Vec::new(),
             written: BTreeMap::new(),
+            hashes: BTreeMap::new(),
             tokens: 0,
             given_up: BTreeSet::new(),
             made: BTreeMap::new(),
@@ -250,11 +253,12 @@ impl World {
         })
     }
 
-    /// All that is on a disk, without the names: what stands beside a namesake that is deleted may
-    /// take its name.
+    /// All files and links on a disk, without their names: what stands beside a namesake that is
+    /// deleted may take its name, and a deleted directory goes with the last that lives in it.
     fn things(&self, machine: usize) -> Vec<(Kind, u16)> {
         let tree = self.machines[machine].disk.tree();
-        let mut things: Vec<_> = tree.into_values().collect();
+        let is_thing = |thing: &(Kind, u16)| !matches!(thing.0, Kind::Dir(_));
+        let mut things: Vec<_> = tree.into_values().filter(is_thing).collect();
         things.sort();
         things
     }

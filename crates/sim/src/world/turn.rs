@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ahoy_logic::moment::Moment;
-use ahoy_logic::sync::{Effect, Input, Notice, Row};
-use ahoy_wire::sync::{Dot, Message, NodeId, Records, Value};
+use ahoy_logic::sync::{Effect, Input, Notice, Rights, Row};
+use ahoy_wire::sync::{Dot, Message, NodeId, Record, Records, Value};
 
 use super::{Event, Index, Made, Mail, World};
 use crate::Flaw;
@@ -116,6 +116,7 @@ impl World {
             let name = &synced.name;
             self.wrong(|| format!("the index of m{machine} claims {name:?}, which is not synced"));
         }
+        self.examine_deletion(machine, record);
         let value = match &record.body.value {
             // What its deleters had seen of its moves is merged.
             Value::Gone { was, .. } => was.as_ref().clone(),
@@ -127,6 +128,23 @@ impl World {
         // The name of a copy follows from where its original was when the two versions met.
         if record.copy_of.is_none() {
             self.count(machine, (record.id, place_dot, true), place);
+        }
+    }
+
+    /// While the folder is away nothing is deleted that no user has deleted (`sync-25`).
+    fn examine_deletion(&mut self, machine: usize, record: &Record) {
+        let it = &self.machines[machine];
+        let Value::Gone { was, .. } = &record.body.value else {
+            return;
+        };
+        let is_known = self.made.contains_key(&(record.id, record.body.dot, false));
+        let is_own = record.body.dot.replica == it.replica && !is_known;
+        if !it.is_away || !is_own || it.rights == Rights::Reader {
+            return;
+        }
+        let found = was.content().and_then(|(hash, _)| self.hashes.get(&hash));
+        if let Some(content) = found.copied().filter(|it| !self.given_up.contains(it)) {
+            self.wrong(|| format!("m{machine} deletes {content:?} while its folder is away"));
         }
     }
 

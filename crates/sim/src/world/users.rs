@@ -113,6 +113,7 @@ impl World {
         if content.token > self.tokens {
             self.tokens = content.token;
             self.written.insert(content, machine);
+            self.hashes.insert(content.hash(), content);
         }
         self.note(machine, "user", || {
             let how = if in_place { "in place" } else { "anew" };

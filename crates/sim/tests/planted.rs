@@ -1,0 +1,70 @@
+//! The judge on trial: faults planted in the engine and in the imagined host, each of which must be
+//! found within the seeds of one test run. A fault that is not found here would not be found
+//! anywhere.
+
+use ahoy_logic::sync::planted::{Bug, plant};
+use ahoy_sim::weather::MILD_SEEDS;
+use ahoy_sim::{Flaw, Run};
+
+/// How many seeds of each weather there are to find it; `tests/seeds.rs` runs the same ones.
+const SEEDS: u64 = 150;
+
+/// The first seed that fails.
+fn first_failing(flaw: Option<Flaw>) -> Option<u64> {
+    let fails = |seed: &u64| {
+        let run = Run {
+            flaw,
+            ..Run::of(*seed)
+        };
+        run.play(false).is_err()
+    };
+    (MILD_SEEDS..MILD_SEEDS + SEEDS).chain(0..SEEDS).find(fails)
+}
+
+#[test]
+fn faults_of_the_engine_are_found() {
+    let bugs = [
+        Bug::VersionNotRaised,
+        Bug::ConflictIgnored,
+        Bug::DeleteWithoutWitness,
+        Bug::DeletionBeatsEdit,
+        Bug::ContentNotSaved,
+        Bug::CountersForgotten,
+        Bug::StaleLookBelieved,
+        Bug::RootLostIgnored,
+        Bug::ReaderWrittenOver,
+        Bug::OwnMoveWins,
+        Bug::RecordSkipped,
+        Bug::ModeNotTold,
+    ];
+    let missed = bugs.into_iter().filter(|bug| {
+        plant(Some(*bug));
+        let found = first_failing(None);
+        plant(None);
+        println!("{bug:?}: {found:?}");
+        found.is_none()
+    });
+    assert_eq!(missed.collect::<Vec<_>>(), []);
+}
+
+#[test]
+fn faults_of_the_host_are_found() {
+    let flaws = [
+        Flaw::ContentNotSynced,
+        Flaw::IndexBeforeDisk,
+        Flaw::ReadingNotSynced,
+        Flaw::NoLastCheck,
+        Flaw::ParkedForgotten,
+        Flaw::NoFloor,
+        Flaw::GateOpen,
+        Flaw::ContentNotVerified,
+        Flaw::RootNotWatched,
+        Flaw::IndexNotWritten,
+    ];
+    let missed = flaws.into_iter().filter(|flaw| {
+        let found = first_failing(Some(*flaw));
+        println!("{flaw:?}: {found:?}");
+        found.is_none()
+    });
+    assert_eq!(missed.collect::<Vec<_>>(), []);
+}
