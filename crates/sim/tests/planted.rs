@@ -30,7 +30,6 @@ fn faults_of_the_engine_are_found() {
         Bug::DeletionBeatsEdit,
         Bug::ContentNotSaved,
         Bug::CountersForgotten,
-        Bug::StaleLookBelieved,
         Bug::RootLostIgnored,
         Bug::ReaderWrittenOver,
         Bug::OwnMoveWins,

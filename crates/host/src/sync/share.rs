@@ -133,9 +133,9 @@ impl StartError {
     }
 }
 
-/// Where the numbers of a run begin: the seconds since 1970 and 20 bits of chance. A run on an index
-/// from a backup gives no number again as long as the clock has gone on since, and fewer than a
-/// million changes were made in each second.
+/// Where the numbers of a run begin: the seconds since 1970 and 20 bits of chance. A run on an
+/// index from a backup gives no number again as long as the clock has gone on since, and fewer than
+/// a million changes were made in each second.
 fn floor() -> Result<u64, StartError> {
     let chance = random_bytes().map_err(|error| StartError::System {
         what: "draw random numbers",

@@ -122,7 +122,16 @@ impl Engine {
         };
         let unsure =
             |id: &NodeId| self.work.is_busy(*id) || self.local.is_missing(*id) || is_read(id);
-        if donors.len() < circle.len() || circle.iter().any(unsure) {
+        let is_unsure = circle.iter().any(unsure);
+        if !is_unsure && let Some(doomed) = circle.iter().find_map(|id| self.is_doomed(*id)) {
+            if doomed != id
+                && let Some(on) = circle.get(1)
+            {
+                self.work.wait(id, *on);
+            }
+            return self.park(doomed);
+        }
+        if donors.len() < circle.len() || is_unsure {
             for other in circle.iter().filter(|other| **other != id) {
                 self.touch(*other);
             }
@@ -149,6 +158,14 @@ impl Engine {
             self.keep(id);
         }
         Verdict::Again
+    }
+
+    /// A file that is to go, and stays only because somebody needs its content, who needs its name
+    /// as well: it waits in the parking place.
+    fn is_doomed(&self, id: NodeId) -> Option<NodeId> {
+        let synced = self.tree.node(id)?.synced.as_ref()?;
+        let is_file = synced.value.content().is_some() && synced.parent != PARKED;
+        (is_file && self.tree.goal(id) == Goal::Absent).then_some(id)
     }
 
     fn park(&mut self, id: NodeId) -> Verdict {

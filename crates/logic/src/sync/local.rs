@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use ahoy_wire::sync::{Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, Value};
 
 use super::engine::{Engine, State};
-use super::planted::{self, Bug};
 use super::tree::Goal;
 use super::unread::Unread;
 use super::{Found, Look, Notice, Print, Sighting, Synced, Time};
@@ -82,8 +81,7 @@ impl Local {
             .touched
             .get(&key)
             .or_else(|| self.touched_before.get(&key));
-        !planted::is(Bug::StaleLookBelieved)
-            && first.is_some_and(|first| asked.is_none_or(|asked| asked < *first))
+        first.is_some_and(|first| asked.is_none_or(|asked| asked < *first))
     }
 
     /// A node is where it should be after all, or something else is.

@@ -17,8 +17,6 @@ pub enum Bug {
     ContentNotSaved,
     /// A start does not remember how far its changes were counted.
     CountersForgotten,
-    /// A look that is older than a change by ahoy itself is believed.
-    StaleLookBelieved,
     /// That the root is away is not heeded.
     RootLostIgnored,
     /// A reader's own bytes are written over.
