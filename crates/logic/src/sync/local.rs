@@ -26,7 +26,7 @@ pub struct Local {
     pub(super) answered: u64,
     pub(super) missing_inodes: BTreeMap<(u64, Time), NodeId>,
     /// Files that are being read, by path.
-    pub(super) reading: BTreeMap<RelPath, Print>,
+    pub(super) reading: BTreeMap<RelPath, Reading>,
     /// Files that were seen and not read yet, by directory.
     pub(super) unread: Unread,
     /// Names that ahoy changed, with the number of the first look that is younger.
@@ -40,6 +40,15 @@ pub struct Local {
     pub(super) guard: super::guard::Guard,
     /// Strange names a reader has been told about.
     pub(super) not_sent: BTreeSet<RelPath>,
+}
+
+/// A file that is being read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    print: Print,
+    /// The number of the last look that had been asked for when the reading began, or when an
+    /// earlier one began that has not been answered either.
+    asks: u64,
 }
 
 /// How sure it is that something is gone.
@@ -307,15 +316,19 @@ impl Engine {
             }
         }
         // Of a racy print, the reading under way may have missed the write that led here.
-        if self.local.reading.insert(path.clone(), print) != Some(print) || print.racy {
+        let before = self.local.reading.get(&path).copied();
+        let asks = before.map_or(self.next_ask() - 1, |reading| reading.asks);
+        let reading = Reading { print, asks };
+        self.local.reading.insert(path.clone(), reading);
+        if before.is_none_or(|before| before.print != print) || print.racy {
             self.out.push(super::Effect::Read { path, print });
         }
     }
 
     /// A file has been read.
     pub(super) fn hashed(&mut self, path: &RelPath, print: Print, hash: Hash) {
-        let asked = self.local.reading.get(path);
-        let is_last = asked.is_some_and(|asked| asked.same(&print));
+        let reading = self.local.reading.get(path).copied();
+        let is_last = reading.is_some_and(|reading| reading.print.same(&print));
         if is_last {
             self.local.reading.remove(path);
         }
@@ -333,6 +346,14 @@ impl Engine {
             self.local.unread.done(dir, &name);
         }
         if self.work.note_sighting(dir, &name, Some(print)) {
+            return;
+        }
+        // It may be what was there before a step that has ended since.
+        if self
+            .local
+            .is_stale(dir, &name, reading.map(|reading| reading.asks))
+        {
+            self.look(Look::At(dir_path, name));
             return;
         }
         let at = self.tree.on_disk(dir, &name);

@@ -1,7 +1,7 @@
 //! What an engine believes of its folder, and what it does not.
 
 use ahoy_logic::sync::{
-    Act, Effect, Found, Input, Look, Notice, Outcome, Rights, Sighting, State, Trouble,
+    Act, Effect, Found, Input, Look, Notice, Outcome, Print, Rights, Sighting, State, Trouble,
 };
 use ahoy_wire::sync::{Hash, Record, RelPath, Value};
 
@@ -299,4 +299,41 @@ fn a_directory_is_looked_at_when_the_last_file_that_is_new_in_it_has_been_read()
     });
     assert_eq!(looked_at(&first, "dir"), 0, "there is more to come");
     assert_eq!(looked_at(&last, "dir"), 1, "{last:?}");
+}
+
+#[test]
+fn what_was_read_before_a_step_and_told_after_it_is_no_edit() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    let racy = |content: u8| Print {
+        racy: true,
+        ..print(content)
+    };
+    let made = one.hear(LINK, records([file("a", 1, 1)], 1));
+    one.carry_out(&made, Some(racy(1)));
+    let last = 1_000;
+    let seen = one.give(Input::Seen {
+        sightings: vec![crate::one::sighting("a", racy(1))],
+        whole: Vec::new(),
+        asked: Some(last),
+    });
+    assert!(
+        seen.iter().any(|e| matches!(e, Effect::Read { .. })),
+        "{seen:?}"
+    );
+    let mut newer = file("a", 2, 2);
+    newer.place = file("a", 1, 1).place;
+    let replaced = one.hear(LINK, records([newer], 2));
+    assert_eq!(steps(&replaced).count(), 1);
+    one.carry_out(&replaced, Some(print(2)));
+    let mut late = one.give(Input::Hashed {
+        path: crate::one::path("a"),
+        print: racy(1),
+        hash: Hash([1; 32]),
+    });
+    for _ in 0..4 {
+        late.extend(one.give(Input::Room { link: LINK }));
+    }
+    assert!(sent(&late, LINK).is_empty(), "{late:?}");
+    assert_eq!(looked_at(&late, "a"), 1, "it is looked at once more");
 }

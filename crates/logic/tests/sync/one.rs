@@ -82,11 +82,27 @@ impl One {
     /// The user writes a file, and it is seen and read.
     pub fn write(&mut self, name: &str, content: u8) -> Vec<Effect> {
         let print = print(content);
-        self.give(Input::Seen {
-            sightings: vec![sighting(name, print)],
-            whole: Vec::new(),
-            asked: None,
+        let mut see = |asked| {
+            self.give(Input::Seen {
+                sightings: vec![sighting(name, print)],
+                whole: Vec::new(),
+                asked,
+            })
+        };
+        let doubted = see(None).into_iter().find_map(|effect| match effect {
+            Effect::Look { ask, .. } => Some(ask),
+            Effect::Do(_)
+            | Effect::Keep(_)
+            | Effect::Say { .. }
+            | Effect::Send { .. }
+            | Effect::Accept { .. }
+            | Effect::Hang { .. }
+            | Effect::Read { .. }
+            | Effect::Tell(_) => None,
         });
+        if doubted.is_some() {
+            see(doubted);
+        }
         let mut effects = self.give(Input::Settled { whole_tree: false });
         effects.extend(self.give(Input::Hashed {
             path: path(name),
