@@ -66,8 +66,10 @@ pub struct Progress {
 
 /// What became of one file.
 enum Read {
-    Same,
-    Other,
+    /// Nothing to tell.
+    Quiet,
+    /// The engine has been told what it holds.
+    Told,
     Skipped,
 }
 
@@ -140,8 +142,8 @@ impl Scrubber {
             });
             let mut state = self.state();
             match read {
-                Read::Same => state.files += 1,
-                Read::Other => {
+                Read::Quiet => state.files += 1,
+                Read::Told => {
                     state.files += 1;
                     told += 1;
                 }
@@ -179,13 +181,17 @@ impl Scrubber {
         if !self.root.print(&file)?.same(&print) {
             return Ok(Read::Skipped);
         }
-        if hash == suspect.hash {
-            return Ok(Read::Same);
+        // A fingerprint that is too young to be trusted becomes one that is, by this reading.
+        let is_racy = suspect.print.racy;
+        if hash == suspect.hash && !is_racy {
+            return Ok(Read::Quiet);
         }
-        self.keep_aside(&file, suspect, hash)?;
+        if hash != suspect.hash && !is_racy {
+            self.keep_aside(&file, suspect, hash)?;
+        }
         let path = suspect.path.clone();
         Listener::input(&self.mailbox, Input::Scrubbed { path, print, hash });
-        Ok(Read::Other)
+        Ok(Read::Told)
     }
 
     fn hash(&self, file: &File, buffer: &mut [u8], pace: &mut Pace) -> io::Result<Hash> {

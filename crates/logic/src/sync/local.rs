@@ -401,7 +401,7 @@ impl Engine {
         }
     }
 
-    fn refresh_print(&mut self, id: NodeId, print: Print) {
+    pub(super) fn refresh_print(&mut self, id: NodeId, print: Print) {
         let synced = self.tree.node(id).and_then(|n| n.synced.clone());
         if let Some(synced) = synced {
             self.local.found(id, Some(&synced.print));

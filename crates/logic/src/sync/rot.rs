@@ -35,7 +35,7 @@ pub struct Tally {
 
 impl Engine {
     /// The next file to be read again; from the beginning if `after` is `None`. Files that are
-    /// being worked on, or that somebody is just changing, are left out.
+    /// being worked on are left out.
     pub fn next_suspect(&self, after: Option<NodeId>) -> Option<Suspect> {
         if self.state != State::Running {
             return None;
@@ -44,7 +44,7 @@ impl Engine {
             let synced = node.synced.as_ref()?;
             let (hash, _) = synced.value.content()?;
             let unsure = self.work.is_busy(*id) || self.local.is_missing(*id);
-            if unsure || synced.print.racy || self.is_rotten(*id) {
+            if unsure || self.is_rotten(*id) {
                 return None;
             }
             Some(Suspect {
@@ -78,7 +78,13 @@ impl Engine {
         else {
             return;
         };
-        if print.racy || synced.print.racy || !synced.print.same(&print) {
+        let is_same = synced.print.same(&print) && !print.racy;
+        if is_same && synced.print.racy && known == hash {
+            // The print was taken too soon after the last write to say much; now it says enough.
+            self.refresh_print(id, print);
+            return;
+        }
+        if !is_same || synced.print.racy {
             // An edit like any other, if the eyes have not seen it yet.
             self.look(Look::At(dir, name));
             return;
