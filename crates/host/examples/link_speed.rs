@@ -22,7 +22,7 @@ use ahoy_host::sync::links::Links;
 use ahoy_host::sync::session::{HANDSHAKE_LIMIT, Membership, accept, dial};
 use ahoy_host::sync::supply::Supply;
 use ahoy_logic::sync::{Input, LinkId};
-use ahoy_wire::sync::{Capability, Chunk, Hash, NodeId, Refusal, RelPath, Secret, Wanted};
+use ahoy_wire::sync::{Capability, Chunk, Hash, NodeId, Refusal, RelPath, Secret, Stretch, Wanted};
 
 const WANTED: Wanted = Wanted {
     node: NodeId([1; 16]),
@@ -47,7 +47,7 @@ impl Shelf for OneFile {
         Ok((file.try_clone().map_err(|_| Refusal::Unreadable)?, *size))
     }
 
-    fn outline(&self, _: Wanted) -> Result<Vec<Chunk>, Refusal> {
+    fn outline(&self, _: Wanted, _: Stretch) -> Result<Vec<Chunk>, Refusal> {
         Err(Refusal::NotHere)
     }
 

@@ -15,7 +15,7 @@ use ahoy_logic::sync::tree::Goal;
 use ahoy_logic::sync::{
     LinkProgress, Notice as Told, Progress, Rights, State as Standing, Withheld,
 };
-use ahoy_wire::sync::{Chunk, Hash, NodeId, Refusal, RelPath, Value, Wanted};
+use ahoy_wire::sync::{Chunk, Hash, NodeId, Refusal, RelPath, Stretch, Value, Wanted};
 use ahoy_wire::ticket::Ticket;
 
 use super::conductor::{Audience, Mail, Shared};
@@ -501,9 +501,9 @@ impl Shelf for FolderShelf {
         Ok((file, size))
     }
 
-    fn outline(&self, wanted: Wanted) -> Result<Vec<Chunk>, Refusal> {
+    fn outline(&self, wanted: Wanted, stretch: Stretch) -> Result<Vec<Chunk>, Refusal> {
         let path = self.path(wanted)?;
-        let chunks = self.root.outline_of(&path, wanted.hash).map_err(refusal)?;
+        let chunks = self.root.outline_of(&path, &stretch).map_err(refusal)?;
         chunks.ok_or(Refusal::NotHere)
     }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use ahoy_logic::sync::{LinkId, Outgoing};
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::sync::knock::Role;
-use ahoy_wire::sync::{Chunk, Message, Wanted};
+use ahoy_wire::sync::{Chunk, Message, Stretch, Wanted};
 
 use super::link::{Link, LinkSnapshot, Surroundings};
 use super::session::{Membership, Session};
@@ -262,8 +262,14 @@ impl Supply for Links {
         link.fetch(wanted, offset, len, sink)
     }
 
-    fn outline(&self, link: LinkId, wanted: Wanted) -> Result<Vec<Chunk>, SupplyTrouble> {
-        self.link(link).ok_or(SupplyTrouble::Ended)?.outline(wanted)
+    fn outline(
+        &self,
+        link: LinkId,
+        wanted: Wanted,
+        stretch: Stretch,
+    ) -> Result<Vec<Chunk>, SupplyTrouble> {
+        let link = self.link(link).ok_or(SupplyTrouble::Ended)?;
+        link.outline(wanted, stretch)
     }
 }
 

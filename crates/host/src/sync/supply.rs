@@ -5,7 +5,7 @@
 //! ends every wait by itself when a link goes silent.
 
 use ahoy_logic::sync::LinkId;
-use ahoy_wire::sync::{Chunk, Wanted};
+use ahoy_wire::sync::{Chunk, Stretch, Wanted};
 
 /// Takes content bytes in order: the offset in the file, and the bytes from there on.
 /// An error means that nothing more is wanted.
@@ -37,6 +37,11 @@ pub trait Supply: Send + Sync {
         sink: &mut Sink<'_>,
     ) -> Result<(), SupplyTrouble>;
 
-    /// The content-defined chunks of `wanted`, first to last, as the peer has cut it.
-    fn outline(&self, link: LinkId, wanted: Wanted) -> Result<Vec<Chunk>, SupplyTrouble>;
+    /// The chunks of a part of `wanted`, first to last, as the peer has cut it.
+    fn outline(
+        &self,
+        link: LinkId,
+        wanted: Wanted,
+        stretch: Stretch,
+    ) -> Result<Vec<Chunk>, SupplyTrouble>;
 }

@@ -8,11 +8,13 @@ use ahoy_host::sync::links::Change;
 use ahoy_host::sync::session::accept;
 use ahoy_host::sync::supply::{Supply, SupplyTrouble};
 use ahoy_logic::sync::Input;
-use ahoy_wire::sync::{Capability, Chunk, Frame, Hash, Message, NodeId, Records, Refusal, Wanted};
+use ahoy_wire::sync::{
+    Capability, Chunk, ChunkHash, Frame, Hash, Message, NodeId, Records, Refusal, Wanted,
+};
 
 use crate::records::item;
 use crate::world::{
-    Rogue, Side, connect, listen, member, nobody, noise, readers, side_and_session, writers,
+    Rogue, Side, connect, listen, member, nobody, noise, readers, side_and_session, whole, writers,
 };
 
 fn rogue(
@@ -221,7 +223,7 @@ fn answers_must_fit_the_question() {
     assert_eq!(answered(|r| vec![done(r)]), ended);
     let chunk = Chunk {
         len: 10,
-        hash: Hash([0; 32]),
+        hash: ChunkHash([0; 16]),
     };
     let list = |r| Frame::Chunks {
         request: r,
@@ -248,12 +250,12 @@ fn a_list_of_chunks_must_have_been_asked_for() {
     let chunks = vec![
         Chunk {
             len: 10,
-            hash: Hash([0; 32])
+            hash: ChunkHash([0; 16])
         };
         3
     ];
     std::thread::scope(|scope| {
-        let outline = scope.spawn(|| side.links.outline(link, wanted));
+        let outline = scope.spawn(|| side.links.outline(link, wanted, whole()));
         let Some(Frame::Outline { request, .. }) = rogue.hear() else {
             panic!("asked for")
         };
@@ -270,7 +272,7 @@ fn a_list_of_chunks_must_have_been_asked_for() {
         ]));
         assert_eq!(outline.join().expect("no panic"), Ok(chunks));
         // An answer of the wrong kind.
-        let outline = scope.spawn(|| side.links.outline(link, wanted));
+        let outline = scope.spawn(|| side.links.outline(link, wanted, whole()));
         let Some(Frame::Outline { request, .. }) = rogue.hear() else {
             panic!("asked for")
         };

@@ -7,7 +7,7 @@ use ahoy_host::sync::link::Pace;
 use ahoy_host::sync::supply::{Supply, SupplyTrouble};
 use ahoy_wire::sync::{Hash, NodeId, Wanted};
 
-use crate::world::{Side, noise, pair, writers};
+use crate::world::{Side, noise, pair, whole, writers};
 
 fn fetched(
     side: &Side,
@@ -106,8 +106,17 @@ fn what_is_not_there_is_refused_and_the_link_goes_on() {
         fetched(&a, link, wanted, u64::MAX - 1, 1),
         Err(SupplyTrouble::NotHere)
     );
-    assert_eq!(a.links.outline(link, other), Err(SupplyTrouble::NotHere));
-    assert_eq!(a.links.outline(link, wanted).expect("an outline").len(), 1);
+    assert_eq!(
+        a.links.outline(link, other, whole()),
+        Err(SupplyTrouble::NotHere)
+    );
+    assert_eq!(
+        a.links
+            .outline(link, wanted, whole())
+            .expect("an outline")
+            .len(),
+        1
+    );
     // The file shrinks between being opened and being read.
     b.files.file(wanted).set_len(100).expect("shrinks");
     assert_eq!(

@@ -14,7 +14,8 @@ use ahoy_host::sync::links::Links;
 use ahoy_host::sync::session::{Membership, Session, SessionError, accept, dial};
 use ahoy_logic::sync::{Input, LinkId};
 use ahoy_wire::sync::{
-    Capability, Chunk, Frame, Hash, Intake, NodeId, Refusal, RelPath, Secret, Wanted,
+    Capability, Chunk, ChunkHash, Cuts, Frame, Hash, Intake, NodeId, Refusal, RelPath, Secret,
+    Stretch, Wanted,
 };
 
 /// Longer than anything here takes on a busy machine; only a failing test waits for it.
@@ -30,6 +31,16 @@ pub fn readers() -> Capability {
     Capability::ReadOnly {
         read: secret.read_key(),
         write,
+    }
+}
+
+/// Some stretch of some content.
+pub fn whole() -> Stretch {
+    Stretch {
+        offset: 0,
+        len: 5000,
+        cuts: Cuts::Content,
+        grain: 14,
     }
 }
 
@@ -96,12 +107,12 @@ impl Shelf for Files {
         Ok((file.try_clone().map_err(|_| Refusal::Unreadable)?, *size))
     }
 
-    fn outline(&self, wanted: Wanted) -> Result<Vec<Chunk>, Refusal> {
+    fn outline(&self, wanted: Wanted, _: Stretch) -> Result<Vec<Chunk>, Refusal> {
         let (_, size) = self.open(wanted)?;
         let len = u32::try_from(size).map_err(|_| Refusal::Unreadable)?;
         Ok(vec![Chunk {
             len,
-            hash: wanted.hash,
+            hash: ChunkHash([1; 16]),
         }])
     }
 

@@ -3,13 +3,18 @@
 //! `kind u8 | length u32 little-endian | payload`. Messages are postcard; data is raw so that
 //! content is copied once.
 
-use super::message::{CHUNKS_MAX, Chunk, INLINE_BYTES_MAX, ITEMS_MAX, Message, Refusal, Wanted};
+use super::message::{
+    CHUNKS_MAX, Chunk, INLINE_BYTES_MAX, ITEMS_MAX, Message, Refusal, Stretch, Wanted,
+};
 
 /// Most content bytes in one data frame.
 pub const DATA_BYTES_MAX: usize = 256 * 1024;
 
-/// Longest payload of any frame: a chunk list of [`CHUNKS_MAX`] entries.
-pub const FRAME_BYTES_MAX: usize = 40 * 1024 * 1024;
+/// Longest payload of any frame: one that holds records.
+pub const FRAME_BYTES_MAX: usize = MESSAGE_BYTES_MAX;
+
+/// Longest list of chunks: [`CHUNKS_MAX`] entries of at most 21 bytes, and some more.
+const CHUNKS_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 pub(super) const HEADER_BYTES: usize = 5;
 
@@ -53,12 +58,14 @@ pub enum Frame {
         /// Why.
         reason: Refusal,
     },
-    /// Send the list of chunks of this content.
+    /// Send the list of chunks of a part of this content.
     Outline {
         /// Chosen by the asker.
         request: u32,
         /// Which content.
         wanted: Wanted,
+        /// Which part of it.
+        stretch: Stretch,
     },
     /// The chunks, first to last.
     Chunks {
@@ -136,7 +143,7 @@ fn payload_bytes_max(kind: u8) -> Option<usize> {
     match kind {
         MESSAGE => Some(MESSAGE_BYTES_MAX),
         DATA => Some(DATA_HEAD_BYTES + DATA_BYTES_MAX),
-        CHUNKS => Some(FRAME_BYTES_MAX),
+        CHUNKS => Some(CHUNKS_BYTES_MAX),
         GET | DONE | REFUSED | OUTLINE | CANCEL | CREDIT | LISTENING => Some(128),
         PING | PONG => Some(0),
         _ => None,
@@ -208,8 +215,15 @@ impl Frame {
                 Self::Refused { request, reason }
             }
             OUTLINE => {
-                let (request, wanted) = exactly(payload)?;
-                Self::Outline { request, wanted }
+                let (request, wanted, stretch): (u32, Wanted, Stretch) = exactly(payload)?;
+                if !stretch.is_sound() {
+                    return None;
+                }
+                Self::Outline {
+                    request,
+                    wanted,
+                    stretch,
+                }
             }
             CHUNKS => {
                 let (request, chunks): (u32, Vec<Chunk>) = exactly(payload)?;
@@ -266,7 +280,11 @@ impl Frame {
             }
             Self::Done { request } => put(out, DONE, request),
             Self::Refused { request, reason } => put(out, REFUSED, &(request, reason)),
-            Self::Outline { request, wanted } => put(out, OUTLINE, &(request, wanted)),
+            Self::Outline {
+                request,
+                wanted,
+                stretch,
+            } => put(out, OUTLINE, &(request, wanted, stretch)),
             Self::Chunks { request, chunks } => put(out, CHUNKS, &(request, chunks)),
             Self::Cancel { request } => put(out, CANCEL, request),
             Self::Credit { batches } => put(out, CREDIT, batches),

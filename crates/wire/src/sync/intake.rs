@@ -211,7 +211,13 @@ mod tests {
         };
         let chunk = Chunk {
             len: 5,
-            hash: Hash([3; 32]),
+            hash: ChunkHash([3; 16]),
+        };
+        let stretch = Stretch {
+            offset: 1 << 20,
+            len: 1 << 30,
+            cuts: Cuts::Content,
+            grain: 16,
         };
         vec![
             Frame::Ping,
@@ -242,7 +248,11 @@ mod tests {
                 offset: 0,
                 bytes: vec![1],
             },
-            Frame::Outline { request: 1, wanted },
+            Frame::Outline {
+                request: 1,
+                wanted,
+                stretch,
+            },
             Frame::Done { request: 7 },
             Frame::Cancel { request: 7 },
             Frame::Pong,

@@ -12,9 +12,14 @@ pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 /// Most records in one message.
 pub const ITEMS_MAX: usize = 4096;
 
-/// Most chunks in one list: with chunks of 64 KiB on average, a file of about 64 GiB. A longer
-/// file is fetched whole.
-pub const CHUNKS_MAX: usize = 1 << 20;
+/// Most chunks in one list: with the longest chunks, a file of 64 GiB or more. What would have more
+/// is fetched whole.
+pub const CHUNKS_MAX: usize = 1 << 16;
+
+/// Shortest and longest chunk that can be asked for, as a logarithm to base 2.
+pub const GRAIN_MIN: u8 = 12;
+/// See [`GRAIN_MIN`].
+pub const GRAIN_MAX: u8 = 22;
 
 /// The first message each way (`sync-51`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,13 +72,51 @@ pub enum Message {
     },
 }
 
-/// One chunk of a file: its length in bytes and its BLAKE3 hash.
+/// A part of a content, and how it is to be cut into chunks (`sync-57`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stretch {
+    /// Its first byte.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
+    /// Where the cuts are.
+    pub cuts: Cuts,
+    /// Logarithm to base 2 of the length of a chunk: [`GRAIN_MIN`] to [`GRAIN_MAX`].
+    pub grain: u8,
+}
+
+impl Stretch {
+    /// Whether it can be asked for: a length, and a list that is not too long.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        (GRAIN_MIN..=GRAIN_MAX).contains(&self.grain)
+            && self.len > 0
+            && self.offset.checked_add(self.len).is_some()
+            && self.len.div_ceil(1 << self.grain) <= CHUNKS_MAX as u64
+    }
+}
+
+/// Where a content is cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Cuts {
+    /// At equal distances: finds what was written over something of the same length.
+    Even,
+    /// Where the content says: finds what has moved.
+    Content,
+}
+
+/// The first half of a chunk's BLAKE3 hash. What is put together by it is verified as a whole
+/// (`sync-56`), so this is to be short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChunkHash(pub [u8; 16]);
+
+/// One chunk of a file: its length in bytes and its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
     /// Bytes.
     pub len: u32,
-    /// BLAKE3 of just these bytes.
-    pub hash: Hash,
+    /// Of just these bytes.
+    pub hash: ChunkHash,
 }
 
 /// Why a request for content was not served.

@@ -19,7 +19,8 @@ pub use clock::{Clock, ClockTooLong, Dot, REPLICAS_MAX, Relation, ReplicaId};
 pub use frame::{DATA_BYTES_MAX, FRAME_BYTES_MAX, Frame, FrameError, Framed, MESSAGE_BYTES_MAX};
 pub use intake::Intake;
 pub use message::{
-    CHUNKS_MAX, Chunk, Hello, INLINE_BYTES_MAX, ITEMS_MAX, Item, Message, Records, Refusal, Wanted,
+    CHUNKS_MAX, Chunk, ChunkHash, Cuts, GRAIN_MAX, GRAIN_MIN, Hello, INLINE_BYTES_MAX, ITEMS_MAX,
+    Item, Message, Records, Refusal, Stretch, Wanted,
 };
 pub use name::{BadName, Name, PATH_BYTES_MAX, RelPath, STATE_DIR, escape_for_people};
 pub use record::{

@@ -1,104 +1,133 @@
-//! Content-defined chunks: where a big file may be cut so that an edit moves few cuts.
+//! Cutting a content into chunks, at equal distances or where the content says (`sync-57`).
 //!
-//! Both ends cut with the same numbers (FastCDC, 2020 variant, no seed), so equal stretches of
-//! two versions of a file give equal chunks.
+//! Both ends cut with the same numbers (content-defined: `FastCDC`, 2020 variant, no seed), so
+//! equal stretches of two versions of a file give equal chunks.
 
-use std::collections::HashMap;
 use std::fs::File;
 
-use ahoy_wire::sync::{CHUNKS_MAX, Chunk, Hash, RelPath};
+use ahoy_wire::sync::{CHUNKS_MAX, Chunk, ChunkHash, Cuts, RelPath, Stretch};
 use fastcdc::v2020::FastCDC;
 use rustix::io::Errno;
 
 use super::Root;
 
-/// Shortest, wanted and longest chunk in bytes.
-const CHUNK_MIN: usize = 16 * 1024;
-const CHUNK_WANTED: usize = 64 * 1024;
-const CHUNK_MAX: usize = 256 * 1024;
+/// The longest mean length of content-defined chunks, as a logarithm to base 2.
+pub(super) const CONTENT_GRAIN_MAX: u8 = 20;
 
-/// Bytes read at once; several of the longest chunks.
-const BUFFER_BYTES: usize = 4 * 1024 * 1024;
+/// How much shorter and longer than the mean a content-defined chunk may be, as logarithms.
+const SPREAD: u8 = 2;
 
-/// Longest chunk that is believed when a peer tells of it.
-pub(super) const CHUNK_BYTES_MAX: u32 = 16 << 20;
+/// Bytes read at once; not less than four of the longest chunks.
+const BUFFER_BYTES_MIN: usize = 1024 * 1024;
 
-/// Calls `each` with every chunk of `file` and the hash of the whole; stops when `each` says no.
-fn cut(file: &File, mut each: impl FnMut(u64, &[u8]) -> bool) -> rustix::io::Result<Hash> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let (mut filled, mut offset, mut ended) = (0, 0u64, false);
-    let mut whole = blake3::Hasher::new();
+/// Calls `each` with the place and the bytes of every chunk, first to last; ends with `CANCELED`
+/// when `each` says no. What is beyond the end of the file is left out.
+pub(super) fn cut(
+    file: &File,
+    stretch: &Stretch,
+    mut each: impl FnMut(u64, &[u8]) -> bool,
+) -> rustix::io::Result<()> {
+    if !stretch.is_sound() || (stretch.cuts == Cuts::Content && stretch.grain > CONTENT_GRAIN_MAX) {
+        return Err(Errno::INVAL);
+    }
+    let longest = match stretch.cuts {
+        Cuts::Even => 1 << stretch.grain,
+        Cuts::Content => 1 << (stretch.grain + SPREAD),
+    };
+    let room = BUFFER_BYTES_MIN.max(4 * longest);
+    let room = room.min(usize::try_from(stretch.len).unwrap_or(room).max(longest));
+    let mut buffer = vec![0; room];
+    let (mut filled, mut offset) = (0, stretch.offset);
+    let end = stretch.offset + stretch.len;
     loop {
+        let mut ended = false;
         while !ended && filled < buffer.len() {
-            match rustix::io::pread(file, &mut buffer[filled..], offset + filled as u64) {
+            let at = offset + filled as u64;
+            let most = usize::try_from(end - at).unwrap_or(usize::MAX);
+            let most = most.min(buffer.len() - filled);
+            match rustix::io::pread(file, &mut buffer[filled..filled + most], at) {
                 Ok(0) => ended = true,
                 Ok(count) => filled += count,
                 Err(Errno::INTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        let chunker = FastCDC::new(&buffer[..filled], CHUNK_MIN, CHUNK_WANTED, CHUNK_MAX);
         let mut start = 0;
         // Close to the end of the buffer a cut could depend on what has not been read yet.
-        while start < filled && (ended || filled - start >= CHUNK_MAX) {
-            let (_, end) = chunker.cut(start, filled - start);
-            let bytes = &buffer[start..end];
-            whole.update(bytes);
-            if !each(offset + start as u64, bytes) {
+        while start < filled && (ended || filled - start >= longest) {
+            let len = chunk_len(&buffer[start..filled], stretch, longest);
+            if !each(offset + start as u64, &buffer[start..start + len]) {
                 return Err(Errno::CANCELED);
             }
-            start = end;
+            start += len;
         }
         buffer.copy_within(start..filled, 0);
         (filled, offset) = (filled - start, offset + start as u64);
         if ended && filled == 0 {
-            return Ok(Hash(*whole.finalize().as_bytes()));
+            return Ok(());
         }
     }
 }
 
-impl Root {
-    /// The chunks of the file at `path`, for a peer that has an older version; `None` if it is
-    /// not the file with this hash any more, or has more chunks than a list may have.
-    pub fn outline_of(&self, path: &RelPath, hash: Hash) -> std::io::Result<Option<Vec<Chunk>>> {
-        outline(&self.open_for_serving(path)?, hash)
+/// The length of the chunk at the front of `bytes`, which are not empty.
+fn chunk_len(bytes: &[u8], stretch: &Stretch, longest: usize) -> usize {
+    match stretch.cuts {
+        Cuts::Even => bytes.len().min(longest),
+        Cuts::Content => {
+            let mean = 1 << stretch.grain;
+            let chunker = FastCDC::new(bytes, mean >> SPREAD, mean, longest);
+            let (_, end) = chunker.cut(0, bytes.len());
+            end
+        }
     }
 }
 
-/// The chunks of `file` if it has this hash.
-pub(super) fn outline(file: &File, hash: Hash) -> std::io::Result<Option<Vec<Chunk>>> {
-    let mut chunks = Vec::new();
-    let cut = cut(file, |_, bytes| {
-        let len = u32::try_from(bytes.len()).expect("chunks are at most 256 KiB long");
-        chunks.push(Chunk {
-            len,
-            hash: Hash(*blake3::hash(bytes).as_bytes()),
-        });
-        chunks.len() <= CHUNKS_MAX
+/// What a list says of these bytes.
+pub(super) fn short_hash(bytes: &[u8]) -> ChunkHash {
+    let hash = blake3::hash(bytes);
+    ChunkHash(*hash.as_bytes().first_chunk().expect("half of 32 bytes"))
+}
+
+/// The chunks of a stretch of `file`; `None` if there are more than a list may have, if the
+/// stretch is not in the file, or if `go_on` says no.
+pub(super) fn outline(
+    file: &File,
+    stretch: &Stretch,
+    go_on: impl Fn() -> bool,
+) -> rustix::io::Result<Option<Vec<Chunk>>> {
+    let (mut chunks, mut bytes_in_all) = (Vec::new(), 0);
+    let cut = cut(file, stretch, |_, bytes| {
+        let len = u32::try_from(bytes.len()).expect("chunks are at most 4 MiB long");
+        bytes_in_all += u64::from(len);
+        let hash = short_hash(bytes);
+        chunks.push(Chunk { len, hash });
+        chunks.len() <= CHUNKS_MAX && go_on()
     });
     match cut {
-        Ok(whole) if whole == hash => Ok(Some(chunks)),
-        Ok(_) | Err(Errno::CANCELED) => Ok(None),
-        Err(errno) => Err(errno.into()),
+        Ok(()) if bytes_in_all == stretch.len => Ok(Some(chunks)),
+        Ok(()) | Err(Errno::CANCELED | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(errno),
     }
 }
 
-/// Where each chunk of an older version lies: offset and length by hash.
-pub(super) fn index_of(file: &File) -> rustix::io::Result<HashMap<Hash, (u64, u32)>> {
-    let mut index = HashMap::new();
-    cut(file, |offset, bytes| {
-        let len = u32::try_from(bytes.len()).expect("chunks are at most 256 KiB long");
-        index
-            .entry(Hash(*blake3::hash(bytes).as_bytes()))
-            .or_insert((offset, len));
-        index.len() <= CHUNKS_MAX
-    })?;
-    Ok(index)
+impl Root {
+    /// The chunks of a stretch of the file at `path`, for a peer that has an older version;
+    /// `None` if the file is shorter than that, or if the list would be too long.
+    pub fn outline_of(
+        &self,
+        path: &RelPath,
+        stretch: &Stretch,
+    ) -> std::io::Result<Option<Vec<Chunk>>> {
+        let file = self.open_for_serving(path)?;
+        Ok(outline(&file, stretch, || true)?)
+    }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use std::io::Write;
+
+    use ahoy_wire::sync::{GRAIN_MAX, GRAIN_MIN};
 
     use super::*;
 
@@ -112,71 +141,110 @@ pub(super) mod tests {
         bytes
     }
 
-    fn file(bytes: &[u8]) -> File {
+    pub fn file(bytes: &[u8]) -> File {
         let mut file = tempfile::tempfile().expect("a file");
         file.write_all(bytes).expect("written");
         file
     }
 
+    fn stretch(offset: usize, len: usize, cuts: Cuts, grain: u8) -> Stretch {
+        Stretch {
+            offset: offset as u64,
+            len: len as u64,
+            cuts,
+            grain,
+        }
+    }
+
+    fn cuts_of(bytes: &[u8], stretch: &Stretch) -> Vec<(u64, Vec<u8>)> {
+        let mut got = Vec::new();
+        cut(&file(bytes), stretch, |offset, bytes| {
+            got.push((offset, bytes.to_vec()));
+            true
+        })
+        .expect("cut");
+        got
+    }
+
+    // sync-57.
     #[test]
     fn chunks_are_where_the_library_cuts_a_file_in_memory() {
-        for len in [
-            0,
-            1,
-            CHUNK_MIN,
-            BUFFER_BYTES - 1,
-            BUFFER_BYTES,
-            3 * BUFFER_BYTES + 77,
+        let bytes = noise(3 * BUFFER_BYTES_MIN + 77, b"one");
+        for (offset, len, grain) in [
+            (0, 1, 14),
+            (0, 1 << 12, 14),
+            (5, BUFFER_BYTES_MIN - 1, 14),
+            (0, BUFFER_BYTES_MIN, 16),
+            (77, 3 * BUFFER_BYTES_MIN, 12),
+            (0, 3 * BUFFER_BYTES_MIN + 77, 18),
         ] {
-            let bytes = noise(len, b"one");
-            let want: Vec<(u64, usize)> = FastCDC::new(&bytes, CHUNK_MIN, CHUNK_WANTED, CHUNK_MAX)
-                .map(|chunk| (chunk.offset as u64, chunk.length))
+            let part = &bytes[offset..offset + len];
+            let (min, mean, max) = (1 << (grain - 2), 1 << grain, 1 << (grain + 2));
+            let want: Vec<(u64, Vec<u8>)> = FastCDC::new(part, min, mean, max)
+                .map(|chunk| {
+                    let at = (offset + chunk.offset) as u64;
+                    (at, part[chunk.offset..chunk.offset + chunk.length].to_vec())
+                })
                 .collect();
-            let mut got = Vec::new();
-            let whole = cut(&file(&bytes), |offset, bytes| {
-                got.push((offset, bytes.len()));
-                true
-            });
-            assert_eq!(whole, Ok(Hash(*blake3::hash(&bytes).as_bytes())));
-            assert_eq!(got, want);
+            let got = cuts_of(&bytes, &stretch(offset, len, Cuts::Content, grain));
+            assert!(got == want, "{offset} {len} {grain}");
         }
     }
 
     #[test]
-    fn an_insert_at_the_front_moves_few_chunks() {
-        let old = noise(8 << 20, b"old");
-        let new = [b"inserted", &old[..]].concat();
-        let known = index_of(&file(&old)).expect("cut");
-        let mut missing = 0;
-        cut(&file(&new), |_, bytes| {
-            let hash = Hash(*blake3::hash(bytes).as_bytes());
-            missing += usize::from(!known.contains_key(&hash));
-            true
-        })
-        .expect("cut");
-        assert!(missing <= 2, "{missing} chunks");
+    fn even_chunks_have_one_length_and_the_last_the_rest() {
+        let bytes = noise(100_000, b"one");
+        let got = cuts_of(&bytes, &stretch(1000, 90_000, Cuts::Even, 15));
+        let want: Vec<(u64, Vec<u8>)> = bytes[1000..91_000]
+            .chunks(1 << 15)
+            .enumerate()
+            .map(|(number, chunk)| (1000 + (number << 15) as u64, chunk.to_vec()))
+            .collect();
+        assert!(got == want);
     }
 
     #[test]
-    fn an_outline_is_only_given_of_the_content_that_was_asked_for() {
+    fn what_cannot_be_cut_so_is_refused() {
+        let content = file(&[7; 100]);
+        let refused = [
+            stretch(0, 100, Cuts::Even, GRAIN_MIN - 1),
+            stretch(0, 100, Cuts::Even, GRAIN_MAX + 1),
+            stretch(0, 100, Cuts::Content, CONTENT_GRAIN_MAX + 1),
+            stretch(0, 0, Cuts::Even, 12),
+            stretch(usize::MAX, 1, Cuts::Even, 12),
+            stretch(0, usize::MAX, Cuts::Even, 22),
+            stretch(50, 51, Cuts::Even, 12),
+        ];
+        for stretch in refused {
+            assert_eq!(
+                outline(&content, &stretch, || true),
+                Ok(None),
+                "{stretch:?}"
+            );
+        }
+        let stopped = outline(&content, &stretch(0, 100, Cuts::Even, 12), || false);
+        assert_eq!(stopped, Ok(None));
+    }
+
+    #[test]
+    fn an_outline_is_of_the_file_that_is_there() {
         let temp = tempfile::tempdir().expect("a directory");
         let root = Root::open(temp.path()).expect("opened");
         let bytes = noise(300_000, b"x");
         std::fs::write(temp.path().join("f"), &bytes).expect("written");
         let path = RelPath::parse(b"f").expect("a path");
-        let hash = Hash(*blake3::hash(&bytes).as_bytes());
-        let chunks = root
-            .outline_of(&path, hash)
-            .expect("read")
-            .expect("the same");
+        let whole = stretch(0, 300_000, Cuts::Content, 14);
+        let chunks = root.outline_of(&path, &whole).expect("read");
+        let chunks = chunks.expect("not too many");
         assert_eq!(
             chunks.iter().map(|c| u64::from(c.len)).sum::<u64>(),
             300_000
         );
-        assert_eq!(root.outline_of(&path, Hash([0; 32])).expect("read"), None);
-        assert!(
-            root.outline_of(&RelPath::parse(b"none").expect("a path"), hash)
-                .is_err()
-        );
+        let first = usize::try_from(chunks[0].len).expect("small");
+        assert_eq!(chunks[0].hash, short_hash(&bytes[..first]));
+        let beyond = stretch(0, 300_001, Cuts::Content, 14);
+        assert_eq!(root.outline_of(&path, &beyond).expect("read"), None);
+        let none = RelPath::parse(b"none").expect("a path");
+        assert!(root.outline_of(&none, &whole).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The bytes are hashed as they arrive (`sync-56`), and what has been written is handed to the
 //! device early, so that little is left to do when the last byte is there. If an older version of
-//! the file is here, only the chunks that it lacks are asked for.
+//! the file is here, only what it lacks is asked for.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ahoy_logic::sync::{LinkId, Trouble};
-use ahoy_wire::sync::{Chunk, Hash, Meta, NodeId, RelPath, Wanted};
+use ahoy_wire::sync::{Hash, Meta, NodeId, RelPath, Wanted};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::chunks::{self, CHUNK_BYTES_MAX};
+use super::compare::{Comparison, Piece};
 use super::stage::{self, Staged};
 use super::{Root, litter, raw};
 use crate::sync::supply::{Supply, SupplyTrouble};
@@ -38,6 +38,15 @@ pub(super) struct Errand<'a> {
     pub basis: Option<&'a RelPath>,
 }
 
+impl Errand<'_> {
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            node: self.node,
+            hash: self.hash,
+        }
+    }
+}
+
 /// Why an attempt did not succeed.
 enum Miss {
     /// The source does not have it.
@@ -53,15 +62,6 @@ impl From<Errno> for Miss {
     fn from(errno: Errno) -> Self {
         Self::System(errno)
     }
-}
-
-/// Part of the file that is being put together.
-#[derive(Debug, PartialEq, Eq)]
-enum Piece {
-    /// In the older version, from this offset on.
-    Here { from: u64, len: u64 },
-    /// Only the peer has it.
-    There { len: u64 },
 }
 
 /// Brings the content in and prepares the file for publishing.
@@ -117,7 +117,7 @@ fn attempts(
     let resumed = part.offset > 0;
     let pieces = errand
         .basis
-        .and_then(|basis| plan(root, supply, errand, basis));
+        .and_then(|basis| plan(root, supply, stop, errand, basis));
     let with_basis = pieces.is_some();
     if let Some((file, pieces)) = pieces {
         assemble(&mut part, supply, errand, &file, &pieces)?;
@@ -135,6 +135,7 @@ fn attempts(
 fn plan(
     root: &Root,
     supply: &dyn Supply,
+    stop: &AtomicBool,
     errand: &Errand<'_>,
     basis: &RelPath,
 ) -> Option<(File, Vec<Piece>)> {
@@ -142,37 +143,16 @@ fn plan(
         return None;
     }
     let file = root.open_for_serving(basis).ok()?;
-    let wanted = Wanted {
-        node: errand.node,
-        hash: errand.hash,
+    let comparison = Comparison {
+        supply,
+        link: errand.link,
+        wanted: errand.wanted(),
+        size: errand.size,
+        basis: &file,
+        stop,
     };
-    let outline = supply.outline(errand.link, wanted).ok()?;
-    let sum: u64 = outline.iter().map(|chunk| u64::from(chunk.len)).sum();
-    let sound = |chunk: &Chunk| (1..=CHUNK_BYTES_MAX).contains(&chunk.len);
-    if sum != errand.size || !outline.iter().all(sound) {
-        return None;
-    }
-    let known = chunks::index_of(&file).ok()?;
-    let mut pieces: Vec<Piece> = Vec::new();
-    for chunk in outline {
-        let here = known.get(&chunk.hash).filter(|(_, len)| *len == chunk.len);
-        let chunk_len = u64::from(chunk.len);
-        match (here, pieces.last_mut()) {
-            (Some((at, _)), Some(Piece::Here { from, len })) if *from + *len == *at => {
-                *len += chunk_len;
-            }
-            (Some((at, _)), _) => pieces.push(Piece::Here {
-                from: *at,
-                len: chunk_len,
-            }),
-            (None, Some(Piece::There { len })) => *len += chunk_len,
-            (None, _) => pieces.push(Piece::There { len: chunk_len }),
-        }
-    }
-    let useful = pieces
-        .iter()
-        .any(|piece| matches!(piece, Piece::Here { .. }));
-    useful.then_some((file, pieces))
+    let pieces = comparison.pieces()?;
+    Some((file, pieces))
 }
 
 /// Goes through the pieces from where the part file ends.
@@ -185,10 +165,9 @@ fn assemble(
 ) -> Result<(), Miss> {
     let mut start = 0;
     for piece in pieces {
-        let (Piece::Here { len, .. } | Piece::There { len }) = piece;
-        let end = start + len;
+        let end = start + piece.len();
         let skip = part.offset.saturating_sub(start);
-        if skip < *len {
+        if skip < piece.len() {
             match piece {
                 Piece::Here { from, len } => {
                     if !part.copy(basis, from + skip, len - skip)? {
@@ -300,10 +279,7 @@ impl<'s> Part<'s> {
 
     /// Appends `len` bytes from the peer.
     fn pull(&mut self, supply: &dyn Supply, errand: &Errand<'_>, len: u64) -> Result<(), Miss> {
-        let wanted = Wanted {
-            node: errand.node,
-            hash: errand.hash,
-        };
+        let wanted = errand.wanted();
         let (start, end) = (self.offset, self.offset + len);
         let mut miss = None;
         let mut sink = |offset: u64, bytes: &[u8]| {

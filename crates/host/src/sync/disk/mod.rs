@@ -20,6 +20,7 @@ use ahoy_wire::sync::RelPath;
 
 pub(crate) mod beneath;
 mod chunks;
+mod compare;
 mod eyes;
 mod fetch;
 mod hands;

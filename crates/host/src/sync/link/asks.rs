@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ahoy_wire::sync::{Chunk, DATA_BYTES_MAX, Frame, Refusal, Wanted};
+use ahoy_wire::sync::{Chunk, DATA_BYTES_MAX, Frame, Refusal, Stretch, Wanted};
 
 use super::super::supply::{Sink, SupplyTrouble};
 use super::outbox::Outbox;
@@ -148,14 +148,19 @@ impl Asks {
     }
 
     /// See [`Link::outline`](super::Link::outline).
-    pub fn outline(&self, outbox: &Outbox, wanted: Wanted) -> Result<Vec<Chunk>, SupplyTrouble> {
+    pub fn outline(
+        &self,
+        outbox: &Outbox,
+        wanted: Wanted,
+        stretch: Stretch,
+    ) -> Result<Vec<Chunk>, SupplyTrouble> {
         let mut pieces = Pieces {
             asks: self,
             outbox,
             open: VecDeque::new(),
             news: Default::default(),
         };
-        let request = pieces.ask_outline(wanted)?;
+        let request = pieces.ask_outline(wanted, stretch)?;
         // Cutting a big file takes as long as reading it.
         let end = Instant::now() + self.answer_within * PATIENCE;
         let mut state = self.lock();
@@ -416,7 +421,7 @@ impl Pieces<'_> {
         Ok(true)
     }
 
-    fn ask_outline(&mut self, wanted: Wanted) -> Result<u32, SupplyTrouble> {
+    fn ask_outline(&mut self, wanted: Wanted, stretch: Stretch) -> Result<u32, SupplyTrouble> {
         let end = Instant::now() + self.asks.answer_within * PATIENCE;
         let mut state = self.asks.lock();
         while !state.ended && (!state.has_room(0) || state.outlines >= OUTLINES_MAX) {
@@ -428,7 +433,11 @@ impl Pieces<'_> {
         let request = state.insert(Answer::Outline(None), &self.news);
         drop(state);
         self.open.push_back(request);
-        self.outbox.urgent(&Frame::Outline { request, wanted });
+        self.outbox.urgent(&Frame::Outline {
+            request,
+            wanted,
+            stretch,
+        });
         Ok(request)
     }
 }

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ahoy_wire::sync::{Chunk, DATA_BYTES_MAX, Frame, Refusal, Wanted};
+use ahoy_wire::sync::{Chunk, DATA_BYTES_MAX, Frame, Refusal, Stretch, Wanted};
 
 use super::Link;
 use super::asks::{OUTLINES_MAX, REQUESTS_MAX};
@@ -37,7 +37,7 @@ pub struct TooMany;
 pub struct Desk {
     taken: usize,
     opens: Tray<(u64, u64)>,
-    outlines: Tray<()>,
+    outlines: Tray<Stretch>,
     streams: VecDeque<Stream>,
     /// Encoded lists of chunks; the next list is not made before the last one has left.
     lists: VecDeque<Vec<u8>>,
@@ -148,12 +148,17 @@ impl Desk {
     }
 
     /// Takes a request for a list of chunks.
-    pub fn ask_outline(&mut self, request: u32, wanted: Wanted) -> Result<Option<Clerk>, TooMany> {
+    pub fn ask_outline(
+        &mut self,
+        request: u32,
+        wanted: Wanted,
+        stretch: Stretch,
+    ) -> Result<Option<Clerk>, TooMany> {
         if self.taken >= TAKEN_MAX || self.outlines.waiting.len() >= OUTLINES_TAKEN_MAX {
             return Err(TooMany);
         }
         self.taken += 1;
-        self.outlines.waiting.push_back((request, wanted, ()));
+        self.outlines.waiting.push_back((request, wanted, stretch));
         let started = std::mem::replace(&mut self.outlines.clerk_started, true);
         Ok((!started).then_some(Clerk::Cutter))
     }
@@ -353,10 +358,10 @@ fn cut_files(link: &Link) {
                 None
             }
         });
-        let Some(Some((request, wanted, ()))) = asked else {
+        let Some(Some((request, wanted, stretch))) = asked else {
             return;
         };
-        let chunks = link.around.shelf.outline(wanted);
+        let chunks = link.around.shelf.outline(wanted, stretch);
         link.outbox.with_desk(|desk| desk.outlined(request, chunks));
     }
 }

@@ -28,7 +28,7 @@ use std::time::{Duration, Instant};
 use ahoy_logic::sync::{BATCHES_AHEAD, Input, LinkId, Outgoing, Rights};
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::sync::knock::Role;
-use ahoy_wire::sync::{Chunk, Frame, Hash, Message, Refusal, RelPath, Wanted};
+use ahoy_wire::sync::{Chunk, Frame, Hash, Message, Refusal, RelPath, Stretch, Wanted};
 use rustls::Connection;
 use socket2::{SockRef, TcpKeepalive};
 
@@ -56,11 +56,11 @@ pub trait Shelf: Send + Sync {
     /// What the peer is told.
     fn open(&self, wanted: Wanted) -> Result<(File, u64), Refusal>;
 
-    /// The content-defined chunks of the content.
+    /// The chunks of a part of the content.
     ///
     /// # Errors
     /// What the peer is told.
-    fn outline(&self, wanted: Wanted) -> Result<Vec<Chunk>, Refusal>;
+    fn outline(&self, wanted: Wanted, stretch: Stretch) -> Result<Vec<Chunk>, Refusal>;
 
     /// The content of a small file, if it is still this one.
     fn small(&self, path: &RelPath, hash: Hash, size: u64) -> Option<Arc<[u8]>>;
@@ -335,12 +335,12 @@ impl Link {
         self.asks.fetch(&self.outbox, wanted, offset, len, sink)
     }
 
-    /// The chunks of a content, as the peer has cut it. Blocks as [`fetch`](Self::fetch) does.
+    /// The chunks of a part of a content, as the peer has cut it. Blocks as [`fetch`](Self::fetch) does.
     ///
     /// # Errors
     /// [`SupplyTrouble`].
-    pub fn outline(&self, wanted: Wanted) -> Result<Vec<Chunk>, SupplyTrouble> {
-        self.asks.outline(&self.outbox, wanted)
+    pub fn outline(&self, wanted: Wanted, stretch: Stretch) -> Result<Vec<Chunk>, SupplyTrouble> {
+        self.asks.outline(&self.outbox, wanted, stretch)
     }
 
     /// Why it is over; `None` while it is not.

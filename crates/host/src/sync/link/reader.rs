@@ -245,10 +245,14 @@ fn take(link: &Arc<Link>, frame: Frame, intake: &mut Intake) -> Result<(), Endin
                 .with_desk(|desk| desk.ask(request, wanted, offset, len))?;
             start_clerk(link, clerk);
         }
-        Frame::Outline { request, wanted } => {
+        Frame::Outline {
+            request,
+            wanted,
+            stretch,
+        } => {
             let clerk = link
                 .outbox
-                .with_desk(|desk| desk.ask_outline(request, wanted))?;
+                .with_desk(|desk| desk.ask_outline(request, wanted, stretch))?;
             start_clerk(link, clerk);
         }
         Frame::Cancel { request } => link.outbox.with_desk(|desk| desk.cancel(request)),

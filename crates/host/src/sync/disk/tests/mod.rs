@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use ahoy_logic::sync::{
     Act, Found, Input, JobId, LinkId, Look, Outcome, Print, Sighting, Source, Step,
 };
-use ahoy_wire::sync::{Chunk, Hash, Meta, Mtime, Name, NodeId, RelPath, Wanted};
+use ahoy_wire::sync::{Chunk, Hash, Meta, Mtime, Name, NodeId, RelPath, Stretch, Wanted};
 
 use super::publish::Done;
 use super::{Disk, EyesOptions, Listener, Root};
@@ -316,7 +316,7 @@ impl Supply for Nobody {
     ) -> Result<(), SupplyTrouble> {
         Err(SupplyTrouble::NotHere)
     }
-    fn outline(&self, _: LinkId, _: Wanted) -> Result<Vec<Chunk>, SupplyTrouble> {
+    fn outline(&self, _: LinkId, _: Wanted, _: Stretch) -> Result<Vec<Chunk>, SupplyTrouble> {
         Err(SupplyTrouble::NotHere)
     }
 }

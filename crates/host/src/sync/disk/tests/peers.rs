@@ -35,7 +35,7 @@ enum Mischief {
     Panic,
     /// Chunks that add up to another length.
     WrongSum,
-    /// Chunks that are not those of the content.
+    /// The chunks of another content.
     WrongChunks,
 }
 
@@ -105,25 +105,25 @@ impl Supply for Shelf {
         end
     }
 
-    fn outline(&self, _: LinkId, wanted: Wanted) -> Result<Vec<Chunk>, SupplyTrouble> {
+    fn outline(
+        &self,
+        _: LinkId,
+        wanted: Wanted,
+        stretch: Stretch,
+    ) -> Result<Vec<Chunk>, SupplyTrouble> {
         let contents = self.contents.lock().expect("no panic");
-        let content = contents.get(&wanted.hash).ok_or(SupplyTrouble::NotHere)?;
+        let mischief = *self.mischief.lock().expect("no panic");
+        let content = match mischief {
+            Some(Mischief::WrongChunks) => contents.iter().find(|(hash, _)| **hash != wanted.hash),
+            _ => contents.get_key_value(&wanted.hash),
+        };
+        let (_, content) = content.ok_or(SupplyTrouble::NotHere)?;
         let mut file = tempfile::tempfile().expect("a file");
         std::io::Write::write_all(&mut file, content).expect("written");
-        let outline = chunks::outline(&file, wanted.hash).expect("read");
-        let mut outline = outline.expect("the same");
-        match *self.mischief.lock().expect("no panic") {
-            Some(Mischief::WrongSum) => outline[0].len += 1,
-            Some(Mischief::WrongChunks) => {
-                // Two chunks of one length change places.
-                let len = outline[1].len;
-                let hash = outline[2].hash;
-                outline[1] = Chunk { len, hash };
-                outline[1].len = outline[2].len;
-                let rest: u32 = len;
-                outline[2].len = rest;
-            }
-            _ => {}
+        let outline = chunks::outline(&file, &stretch, || true).expect("read");
+        let mut outline = outline.expect("a stretch of it");
+        if let Some(Mischief::WrongSum) = mischief {
+            outline[0].len += 1;
         }
         Ok(outline)
     }
@@ -289,7 +289,8 @@ fn only_what_an_older_version_lacks_is_fetched() {
 fn a_lying_outline_costs_a_second_transfer_and_nothing_else() {
     let old = noise(3 << 20, b"old");
     let new = [&old[..2 << 20], &noise(1 << 20, b"new")].concat();
-    let shelf = Shelf::with(&[&new]);
+    // The lie is that nothing has changed.
+    let shelf = Shelf::with(&[&new, &old]);
     let scene = scene(&shelf);
     scene.write("old", &old);
     for (number, mischief) in [Mischief::WrongSum, Mischief::WrongChunks]

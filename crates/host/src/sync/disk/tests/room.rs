@@ -53,7 +53,7 @@ impl Supply for Plenty {
         }
         Ok(())
     }
-    fn outline(&self, _: LinkId, _: Wanted) -> Result<Vec<Chunk>, SupplyTrouble> {
+    fn outline(&self, _: LinkId, _: Wanted, _: Stretch) -> Result<Vec<Chunk>, SupplyTrouble> {
         Err(SupplyTrouble::NotHere)
     }
 }
