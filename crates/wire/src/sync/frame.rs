@@ -215,14 +215,11 @@ impl Frame {
                 Self::Refused { request, reason }
             }
             OUTLINE => {
-                let (request, wanted, stretch): (u32, Wanted, Stretch) = exactly(payload)?;
-                if !stretch.is_sound() {
-                    return None;
-                }
+                let (request, wanted, stretch) = exactly(payload)?;
                 Self::Outline {
                     request,
                     wanted,
-                    stretch,
+                    stretch: Some(stretch).filter(Stretch::is_sound)?,
                 }
             }
             CHUNKS => {

@@ -201,7 +201,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::frame::Framed;
-    use super::super::{Chunk, Hash, Message, NodeId, Refusal, Wanted};
+    use super::super::{Chunk, ChunkHash, Cuts, Hash, Message, NodeId, Refusal, Stretch, Wanted};
     use super::*;
 
     fn frames() -> Vec<Frame> {

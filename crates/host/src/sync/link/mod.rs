@@ -335,7 +335,8 @@ impl Link {
         self.asks.fetch(&self.outbox, wanted, offset, len, sink)
     }
 
-    /// The chunks of a part of a content, as the peer has cut it. Blocks as [`fetch`](Self::fetch) does.
+    /// The chunks of a part of a content, as the peer has cut it. Blocks as
+    /// [`fetch`](Self::fetch) does.
     ///
     /// # Errors
     /// [`SupplyTrouble`].
