@@ -1,11 +1,10 @@
 //! The conductor: one thread that gives the engine its inputs and has its effects carried out.
 //!
-//! Turn by turn: what has arrived goes in, the engine plans, what must be durable is made durable
-//! (the disk first, then the index), and only then is anything else done. Whatever asks from other
-//! threads (peers for content, the control socket for numbers) takes the engine's lock for a
-//! moment.
+//! Turn by turn: what has arrived goes in, the engine plans, what must be durable is given to the
+//! [`Committer`], and only when it is durable is done what the engine wants done. The next turns
+//! go on meanwhile; what they want waits its turn. Whatever asks from other threads (peers for
+//! content, the control socket for numbers) takes the engine's lock for a moment.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,8 +12,8 @@ use std::time::{Duration, Instant};
 use ahoy_logic::moment::Moment;
 use ahoy_logic::sync::{Effect, Engine, Input, Notice, Row};
 
+use super::committer::Committer;
 use super::disk::{Disk, Listener};
-use super::index::Index;
 use super::link::Port;
 use super::links::Links;
 
@@ -24,8 +23,8 @@ const TURN_INPUTS_MAX: usize = 1024;
 /// The longest a turn waits for something to happen; status is looked at this often.
 const IDLE: Duration = Duration::from_millis(500);
 
-/// After a failed commit the next try comes this much later.
-const COMMIT_RETRY: Duration = Duration::from_secs(1);
+/// Most rows and wishes that wait for a commit; beyond that the conductor waits with them.
+const BEHIND_MAX: usize = 16 * 1024;
 
 /// What the conductor's thread hears.
 pub enum Mail {
@@ -37,6 +36,10 @@ pub enum Mail {
     AcceptEmpty,
     /// The user says that what has disappeared is meant to be gone.
     Confirm,
+    /// The committer has carried out its order.
+    Committed,
+    /// The index cannot be written, or can again.
+    IndexTrouble(Option<String>),
     /// End.
     Stop,
 }
@@ -155,8 +158,9 @@ pub trait Audience: Send {
     fn warn(&self, text: String);
     /// The index cannot be written, or can again.
     fn index_trouble(&self, reason: Option<String>);
-    /// A turn is over; called at least twice a second.
-    fn turn(&self);
+    /// A turn is over; called at least twice a second. What has been done so far is durable if
+    /// it `is_durable`.
+    fn turn(&self, is_durable: bool);
 }
 
 /// The thread's belongings.
@@ -168,15 +172,45 @@ pub struct Conductor<A: Audience> {
     /// The engine.
     pub engine: Shared,
     /// Its memory.
-    pub index: Index,
+    pub committer: Committer,
     /// Its hands and eyes.
     pub disk: Disk,
     /// Its voice.
     pub links: Arc<Links>,
     /// Who listens.
     pub audience: A,
-    /// Set when everything is to end although the index cannot be written.
-    pub give_up: Arc<AtomicBool>,
+    /// What waits for a commit.
+    pub backlog: Backlog,
+}
+
+/// Effects that have to wait.
+#[derive(Default)]
+pub struct Backlog {
+    /// What is to be done when the order of the committer is done.
+    ordered: Option<Vec<Effect>>,
+    /// For the next order.
+    rows: Vec<Row>,
+    /// What is to be done after that one.
+    then: Vec<Effect>,
+}
+
+impl Backlog {
+    fn is_empty(&self) -> bool {
+        self.ordered.is_none() && self.rows.is_empty() && self.then.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.len() + self.then.len() > BEHIND_MAX
+    }
+
+    fn add(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Keep(row) => self.rows.push(row),
+                effect => self.then.push(effect),
+            }
+        }
+    }
 }
 
 impl<A: Audience> Conductor<A> {
@@ -198,10 +232,19 @@ impl<A: Audience> Conductor<A> {
                 }
                 engine.flush(now())
             };
-            if !self.carry_out(effects) || stop {
+            self.backlog.add(effects);
+            let mut goes_on = self.carry_out();
+            while goes_on && (self.backlog.is_full() || stop) && self.backlog.ordered.is_some() {
+                goes_on = self.committer.wait();
+                if goes_on {
+                    self.committed();
+                    goes_on = self.carry_out();
+                }
+            }
+            if !goes_on || stop {
                 break;
             }
-            self.audience.turn();
+            self.audience.turn(self.backlog.is_empty());
         }
         self.links.close();
     }
@@ -239,6 +282,8 @@ impl<A: Audience> Conductor<A> {
                 Mail::Confirm => {
                     self.engine.lock().confirm();
                 }
+                Mail::IndexTrouble(reason) => self.audience.index_trouble(reason),
+                Mail::Committed => break,
                 Mail::Stop => return (inputs, true),
             }
             if inputs.len() >= TURN_INPUTS_MAX {
@@ -249,55 +294,36 @@ impl<A: Audience> Conductor<A> {
         (inputs, false)
     }
 
-    /// False if it was to end before the index could be written.
-    fn carry_out(&mut self, effects: Vec<Effect>) -> bool {
-        let mut rows = Vec::new();
-        let mut rest = Vec::with_capacity(effects.len());
-        for effect in effects {
-            if let Effect::Keep(row) = effect {
-                rows.push(row);
-            } else {
-                rest.push(effect);
+    /// Does what may be done, and orders what must be durable first. False if the index could not
+    /// be written and everything is to end.
+    fn carry_out(&mut self) -> bool {
+        if self.backlog.ordered.is_some() {
+            match self.committer.is_done() {
+                None => return true,
+                Some(false) => return false,
+                Some(true) => self.committed(),
             }
         }
-        if !rows.is_empty() && !self.commit(&rows) {
-            return false;
-        }
-        for effect in rest {
-            self.act(effect);
+        let rows = std::mem::take(&mut self.backlog.rows);
+        let then = std::mem::take(&mut self.backlog.then);
+        if rows.is_empty() {
+            self.act_on(then);
+        } else {
+            self.backlog.ordered = Some(then);
+            self.committer.order(rows);
         }
         true
     }
 
-    /// Nothing is done before it is remembered: a full disk under the index stops everything
-    /// until there is room again.
-    fn commit(&mut self, rows: &[Row]) -> bool {
-        let mut failed = false;
-        loop {
-            let outcome = self
-                .disk
-                .sync()
-                .map_err(|error| error.to_string())
-                .and_then(|()| self.index.commit(rows).map_err(|error| error.to_string()));
-            match outcome {
-                Ok(()) => {
-                    if failed {
-                        self.audience.index_trouble(None);
-                    }
-                    return true;
-                }
-                Err(reason) => {
-                    if !failed {
-                        tracing::error!(%reason, "the index cannot be written");
-                        self.audience.index_trouble(Some(reason));
-                    }
-                    failed = true;
-                }
-            }
-            if self.give_up.load(Ordering::Relaxed) {
-                return false;
-            }
-            std::thread::sleep(COMMIT_RETRY);
+    /// What was ordered is durable.
+    fn committed(&mut self) {
+        let then = self.backlog.ordered.take();
+        self.act_on(then.unwrap_or_default());
+    }
+
+    fn act_on(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            self.act(effect);
         }
     }
 

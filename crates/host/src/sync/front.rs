@@ -115,9 +115,14 @@ impl Front {
     }
 
     pub(super) fn send(&self, mail: Mail) {
-        let sender = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
         // After the end nobody listens.
-        let _ = sender.send(mail);
+        let _ = self.sender().send(mail);
+    }
+
+    /// The way to the conductor.
+    pub(super) fn sender(&self) -> Sender<Mail> {
+        let sender = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        sender.clone()
     }
 
     /// A ticket with the addresses of now.
@@ -181,8 +186,9 @@ impl Front {
         }
     }
 
-    /// Notes what has changed since the last time, and tells it.
-    fn refresh(&self) {
+    /// Notes what has changed since the last time, and tells it. What is not durable is not in
+    /// sync yet.
+    fn refresh(&self, is_durable: bool) {
         let progress = self.engine.lock().progress();
         let links = self.links();
         let mut events = Vec::new();
@@ -195,8 +201,11 @@ impl Front {
             let moved = (after.sent + after.received).saturating_sub(before.sent + before.received);
             view.meter.add(Instant::now(), moved);
             view.news_of_peers(&progress, &mut events);
-            let state = Self::state(&view, &progress);
             let was_busy = view.state == State::Syncing;
+            let state = match Self::state(&view, &progress) {
+                State::InSync if was_busy && !is_durable => State::Syncing,
+                state => state,
+            };
             if !was_busy && state == State::Syncing {
                 view.run_began_at = after;
                 view.run_files = 0;
@@ -470,11 +479,11 @@ impl Audience for Ear {
 
     fn index_trouble(&self, reason: Option<String>) {
         self.0.view().index_trouble = reason;
-        self.0.refresh();
+        self.0.refresh(false);
     }
 
-    fn turn(&self) {
-        self.0.refresh();
+    fn turn(&self, is_durable: bool) {
+        self.0.refresh(is_durable);
     }
 }
 

@@ -1,5 +1,6 @@
 //! Folder sync in the real world: what surrounds the engine on a user's machine.
 
+mod committer;
 mod conductor;
 pub mod disk;
 pub mod doors;

@@ -13,7 +13,8 @@ use ahoy_logic::sync::{Engine, Identity, Input, Look};
 use ahoy_wire::sync::RelPath;
 use ahoy_wire::ticket::Ticket;
 
-use super::conductor::{Conductor, Mail, Mailbox, Shared};
+use super::committer::Committer;
+use super::conductor::{Backlog, Conductor, Mail, Mailbox, Shared};
 use super::disk::{Disk, EyesOptions, Listener, Root};
 use super::exact::Exact;
 use super::front::{Ear, FolderShelf, Front};
@@ -205,15 +206,17 @@ impl Share {
         tidy_up(&root, &engine, &mailbox, &front);
         let disk = watch(&root, mailbox, &links)?;
         let give_up = Arc::new(AtomicBool::new(false));
+        let told = front.sender();
+        let committer = Committer::start(index, disk.barrier(), told, Arc::clone(&give_up));
         let conductor = Conductor {
             mail,
             heard,
             engine,
-            index,
+            committer: committer.map_err(no_thread)?,
             disk,
             links: Arc::clone(&links),
             audience: Ear(Arc::clone(&front)),
-            give_up: Arc::clone(&give_up),
+            backlog: Backlog::default(),
         };
         let gate = Gate::open(&front, Arc::clone(&links), root, &ports).map_err(no_thread)?;
         let _ = front.gate.set(Arc::downgrade(&gate));

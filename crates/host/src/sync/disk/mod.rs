@@ -10,7 +10,7 @@
 //!
 //! Durability: a step is reported when its content is on the device. Names and metadata of big
 //! batches may not be yet: then the flag [`Disk::unsynced`] is set, and whoever is about to record
-//! the outcome durably calls [`Disk::sync`] first.
+//! the outcome durably calls [`Barrier::sync`] first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +48,27 @@ use eyes::Eyes;
 use hands::Hands;
 use reader::Reader;
 use world::World;
+
+/// Makes durable what the disk side has reported.
+#[derive(Clone)]
+pub struct Barrier {
+    root: Arc<Root>,
+    unsynced: Arc<AtomicBool>,
+}
+
+impl Barrier {
+    /// Makes everything that has been reported so far durable, if it is not. To be called before
+    /// any of it is recorded durably elsewhere.
+    pub fn sync(&self) -> std::io::Result<()> {
+        if self.unsynced.swap(false, Ordering::AcqRel)
+            && let Err(error) = self.root.sync()
+        {
+            self.unsynced.store(true, Ordering::Release);
+            return Err(error);
+        }
+        Ok(())
+    }
+}
 
 /// The disk of one share, at work.
 pub struct Disk {
@@ -109,20 +130,16 @@ impl Disk {
         self.hands.carry_out(step);
     }
 
+    /// For whoever records what is reported.
+    pub fn barrier(&self) -> Barrier {
+        Barrier {
+            root: Arc::clone(&self.root),
+            unsynced: Arc::clone(&self.unsynced),
+        }
+    }
+
     /// Set when something that has been reported is not durable yet.
     pub fn unsynced(&self) -> &Arc<AtomicBool> {
         &self.unsynced
-    }
-
-    /// Makes everything that has been reported so far durable, if it is not. To be called before
-    /// any of it is recorded durably elsewhere.
-    pub fn sync(&self) -> std::io::Result<()> {
-        if self.unsynced.swap(false, Ordering::AcqRel)
-            && let Err(error) = self.root.sync()
-        {
-            self.unsynced.store(true, Ordering::Release);
-            return Err(error);
-        }
-        Ok(())
     }
 }

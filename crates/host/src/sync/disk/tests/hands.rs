@@ -390,7 +390,7 @@ fn twenty_thousand_files_arrive_and_directories_keep_their_mtimes() {
     scene.until(|input| take(input).then_some(()));
     println!("{FILES} files in {:?}", started.elapsed());
     assert!(scene.disk.unsynced().load(Ordering::Acquire));
-    scene.disk.sync().expect("synced");
+    scene.disk.barrier().sync().expect("synced");
     assert!(!scene.disk.unsynced().load(Ordering::Acquire));
     for number in 0..FILES {
         let at = format!("d{}/f{number}", number % 20);
