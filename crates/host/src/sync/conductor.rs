@@ -205,9 +205,10 @@ impl Backlog {
 
     fn add(&mut self, effects: Vec<Effect>) {
         for effect in effects {
-            match effect {
-                Effect::Keep(row) => self.rows.push(row),
-                effect => self.then.push(effect),
+            if let Effect::Keep(row) = effect {
+                self.rows.push(row);
+            } else {
+                self.then.push(effect);
             }
         }
     }

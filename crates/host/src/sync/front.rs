@@ -202,10 +202,10 @@ impl Front {
             view.meter.add(Instant::now(), moved);
             view.news_of_peers(&progress, &mut events);
             let was_busy = view.state == State::Syncing;
-            let state = match Self::state(&view, &progress) {
-                State::InSync if was_busy && !is_durable => State::Syncing,
-                state => state,
-            };
+            let mut state = Self::state(&view, &progress);
+            if state == State::InSync && was_busy && !is_durable {
+                state = State::Syncing;
+            }
             if !was_busy && state == State::Syncing {
                 view.run_began_at = after;
                 view.run_files = 0;

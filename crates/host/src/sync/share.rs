@@ -170,11 +170,7 @@ impl Share {
             accept_empty,
         } = config;
         let (index, rows) = claim.open_index()?;
-        let root = Root::open(claim.root()).map_err(|error| StartError::System {
-            what: "open the folder",
-            source: io::Error::other(error),
-        })?;
-        let root = Arc::new(root);
+        let root = open_root(&claim)?;
         claim.record.listen = ports.addresses();
         claim.save()?;
         let membership = membership(&device, &claim)?;
@@ -206,8 +202,8 @@ impl Share {
         tidy_up(&root, &engine, &mailbox, &front);
         let disk = watch(&root, mailbox, &links)?;
         let give_up = Arc::new(AtomicBool::new(false));
-        let told = front.sender();
-        let committer = Committer::start(index, disk.barrier(), told, Arc::clone(&give_up));
+        let committer =
+            Committer::start(index, disk.barrier(), front.sender(), Arc::clone(&give_up));
         let conductor = Conductor {
             mail,
             heard,
@@ -287,6 +283,14 @@ fn membership(device: &Device, claim: &Claim) -> Result<Arc<Membership>, StartEr
             what: "set up encryption",
             source: io::Error::other(error),
         })
+}
+
+fn open_root(claim: &Claim) -> Result<Arc<Root>, StartError> {
+    let root = Root::open(claim.root());
+    root.map(Arc::new).map_err(|error| StartError::System {
+        what: "open the folder",
+        source: io::Error::other(error),
+    })
 }
 
 /// Opens the eyes and hands of the share, and has it look at everything once.
