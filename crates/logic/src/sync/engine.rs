@@ -122,6 +122,7 @@ impl Engine {
             tally: Tally::default(),
             unnoted: Unnoted::default(),
         };
+        engine.work.set_order(engine.who.replica);
         for row in rows {
             engine.restore(row);
         }

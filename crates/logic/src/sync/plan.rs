@@ -483,10 +483,11 @@ impl Engine {
             self.touch(other);
             self.wake(other);
         }
-        if job.fetched.is_some()
-            && let Some(next) = self.work.take_unfetched()
-        {
-            self.touch(next);
+        if job.fetched.is_some() {
+            let links: Vec<_> = self.gossip.open_links().collect();
+            if let Some(next) = self.work.take_unfetched(&links) {
+                self.touch(next);
+            }
         }
     }
 

@@ -75,6 +75,10 @@ impl Engine {
         }
         let links: Vec<LinkId> = self.gossip.open_links().collect();
         match self.work.pick_link(id, &links) {
+            Some(link) if !self.work.may_ask(link, &links) => {
+                self.work.wait_for_fetch(id);
+                Err(Verdict::Pending)
+            }
             Some(link) => {
                 let basis = self.tree.path(id);
                 Ok(Source::Peer { link, basis })

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahoy_wire::sync::{Hash, Mtime, Name, NodeId, RelPath};
+use ahoy_wire::sync::{Hash, Mtime, Name, NodeId, RelPath, ReplicaId};
 
 use super::{Act, JobId, LinkId, Print, Source, Synced};
 use crate::moment::Moment;
@@ -19,6 +19,12 @@ const INBOX_BYTES_ROOM: u64 = 24 * 1024 * 1024;
 
 /// Most files that are being fetched from peers at one time.
 const FETCHES_MAX: usize = 16;
+
+/// So many of one peer in any case.
+const FETCHES_EACH: usize = 4;
+
+/// How many nodes that wait for their turn are looked at for one whose source has room.
+const UNFETCHED_LOOKED_AT: usize = 256;
 
 /// Stands where a fingerprint is not known yet.
 pub const NO_PRINT: Print = Print {
@@ -86,7 +92,10 @@ pub struct Work {
     pauses: BTreeMap<NodeId, u32>,
     stranded: BTreeSet<NodeId>,
     unsourced: BTreeSet<NodeId>,
-    unfetched: BTreeSet<NodeId>,
+    /// In this machine's own order.
+    unfetched: BTreeMap<[u8; 16], NodeId>,
+    /// What makes that order: a node's number, with this over it.
+    order: [u8; 16],
     jobs: BTreeMap<JobId, Job>,
     job_of: BTreeMap<NodeId, JobId>,
     name_jobs: BTreeMap<(NodeId, Name), JobId>,
@@ -139,7 +148,7 @@ impl Work {
             .map(|id| format!("{id:?} has no source"));
         let queued = self
             .unfetched
-            .iter()
+            .values()
             .map(|id| format!("{id:?} waits for a free fetch"));
         let all = ready.chain(busy).chain(waits).chain(later);
         all.chain(stranded)
@@ -160,7 +169,7 @@ impl Work {
             .stranded
             .iter()
             .chain(&self.unsourced)
-            .chain(&self.unfetched);
+            .chain(self.unfetched.values());
         ready.chain(keyed.copied()).chain(sets.copied()).collect()
     }
 
@@ -217,7 +226,8 @@ impl Work {
     }
 
     pub fn wait_for_fetch(&mut self, id: NodeId) {
-        self.unfetched.insert(id);
+        let key = self.own_key(id);
+        self.unfetched.insert(key, id);
     }
 
     fn stop_waiting(&mut self, id: NodeId) {
@@ -231,7 +241,8 @@ impl Work {
         }
         self.stranded.remove(&id);
         self.unsourced.remove(&id);
-        self.unfetched.remove(&id);
+        let key = self.own_key(id);
+        self.unfetched.remove(&key);
     }
 
     pub fn take_waiters(&mut self, on: NodeId) -> BTreeSet<NodeId> {
@@ -555,9 +566,35 @@ impl Work {
         std::mem::take(&mut self.unsourced)
     }
 
-    /// One fetch has ended: another node's turn.
-    pub fn take_unfetched(&mut self) -> Option<NodeId> {
-        self.unfetched.pop_first()
+    /// Each machine fetches in an order of its own, so that machines which join together have
+    /// something to give to each other, and the one that they join sends little twice.
+    pub fn set_order(&mut self, replica: ReplicaId) {
+        // 2^64 over the golden ratio: close numbers get orders that are far from each other.
+        let spread = replica.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+        self.order = std::array::from_fn(|at| spread[at % 8]);
+    }
+
+    fn own_key(&self, NodeId(id): NodeId) -> [u8; 16] {
+        std::array::from_fn(|at| id[at] ^ self.order[at])
+    }
+
+    /// Whether one more fetch from this link leaves the others something to do.
+    pub fn may_ask(&self, link: LinkId, open: &[LinkId]) -> bool {
+        let most = (FETCHES_MAX / open.len().max(1)).max(FETCHES_EACH);
+        self.fetching.get(&link).is_none_or(|count| *count < most)
+    }
+
+    /// One fetch has ended: another node's turn, one whose source has room. If there is none, a
+    /// fetch is under way, whose end is the next occasion.
+    pub fn take_unfetched(&mut self, open: &[LinkId]) -> Option<NodeId> {
+        let has_room = |(_, id): &(&[u8; 16], &NodeId)| {
+            let link = self.pick_link(**id, open);
+            link.is_none_or(|link| self.may_ask(link, open))
+        };
+        let mut first = self.unfetched.iter().take(UNFETCHED_LOOKED_AT);
+        let (key, _) = first.find(has_room)?;
+        let key = *key;
+        self.unfetched.remove(&key)
     }
 
     pub fn link_closed(&mut self, link: LinkId) {

@@ -25,8 +25,8 @@ use batch::failure;
 
 const WRITERS: usize = 2;
 
-/// How many files are brought in at the same time.
-const FETCHERS: usize = 8;
+/// How many files are brought in at the same time: as many as the engine asks for.
+const FETCHERS: usize = 16;
 
 /// The threads that carry out steps.
 pub(super) struct Hands {
