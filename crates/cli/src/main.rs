@@ -3,6 +3,7 @@
 
 mod cmd;
 mod live;
+mod printer;
 mod words;
 
 use std::process::ExitCode;
@@ -64,14 +65,16 @@ fn main() -> ExitCode {
         Verb::Enroll(args) => cmd::enroll::run(args),
         Verb::Hello(args) => cmd::hello::run(args),
     };
-    match outcome {
+    let code = match outcome {
         Ok(code) => code,
         Err(error) => {
             cmd::complain(cmd::explain(&error).trim_end());
             let misuse = error.downcast_ref::<cmd::Misuse>().is_some();
             ExitCode::from(if misuse { 2 } else { 3 })
         }
-    }
+    };
+    printer::finish();
+    code
 }
 
 /// What the floors below report, on standard error: warnings and errors, or what `AHOY_LOG` asks
@@ -81,7 +84,7 @@ fn log_to_stderr() {
     let filter = warnings.with_env_var("AHOY_LOG").from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| printer::LogWriter)
         // Otherwise it would complain on the same standard error, and panic if nobody reads it.
         .log_internal_errors(false)
         .init();

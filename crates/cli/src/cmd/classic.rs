@@ -19,10 +19,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{Hint, host_and_port, resolve, say};
+use crate::printer;
 use crate::words::{bytes, counted};
 
 /// Ports that are tried, from the first one on.
 const PORTS_MAX: u16 = 1000;
+
+/// How long the end may take; only a held terminal makes it longer than a moment.
+const STOP_MAX: Duration = Duration::from_secs(30);
 
 /// Share the files of a folder with a classic swarm: one tracker, peers of any make.
 #[derive(clap::Args)]
@@ -99,10 +103,17 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         options,
         connections_per_second: args.connections_per_second,
     })?;
-    let stop = peer.stop_handle();
-    signals::on_request_to_end(move || stop.stop()).context("cannot wait for signals")?;
-    web::raise_descriptor_limit();
     let mut screen = Screen::new(args.json);
+    if screen.bar.is_none() {
+        printer::detach().context("no thread to print with")?;
+    }
+    let stop = peer.stop_handle();
+    let asked = move || {
+        stop.stop();
+        printer::insist(STOP_MAX);
+    };
+    signals::on_request_to_end(asked).context("cannot wait for signals")?;
+    web::raise_descriptor_limit();
     screen.print(Line {
         text: format!(
             "Sharing {} on port {} by the tracker at {tracker}",

@@ -18,6 +18,7 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use super::{Hint, complain, host_and_port, resolve, say};
+use crate::printer;
 
 mod bench;
 
@@ -102,6 +103,7 @@ fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
     };
     let sockets = bind(args)?;
     let verbose = args.verbose;
+    printer::detach().context("no thread to print with")?;
     let service = async {
         // Whoever reads that we listen may send a signal at once.
         let stop = stop::requested()?;

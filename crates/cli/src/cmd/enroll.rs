@@ -21,6 +21,7 @@ use anyhow::Context;
 use clap::Subcommand;
 
 use super::{Hint, Misuse, complain, explain, host_and_port, resolve, say};
+use crate::printer;
 
 mod console;
 
@@ -140,6 +141,7 @@ fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
         ..Sockets::default()
     };
     let host = args.place.host.clone();
+    printer::detach().context("no thread to print with")?;
     let service = async {
         let stop = stop::requested()?;
         console.listening(&host, port);

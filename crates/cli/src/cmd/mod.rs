@@ -19,10 +19,12 @@ pub mod tracker;
 pub mod web;
 
 use std::fmt;
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::Context;
+
+use crate::printer::{self, Stream};
 
 /// What the user can do about a failure. Attach it as anyhow context; `main` prints it on a line of
 /// its own under the error.
@@ -75,14 +77,12 @@ pub fn host_and_port(host: &str, port: u16) -> String {
 /// Prints one line on standard output. A console that is gone does not stop a server, so a failure
 /// to print is no failure.
 pub fn say(line: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    printer::print(Stream::Out, &format!("{line}\n"));
 }
 
-/// Prints one line on standard error, in one piece: what else writes there does not tear it. As
-/// with [`say`], nobody there to read it is no failure.
+/// Prints one line on standard error, as [`say`] does.
 pub fn complain(line: &str) {
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    printer::print(Stream::Err, &format!("{line}\n"));
 }
 
 /// The `Error:` line, and the `Hint:` line if a [`Hint`] was attached anywhere; the hint is not

@@ -2,16 +2,13 @@
 //!
 //! The same port serves swarms of the classic dialect, unless that is switched off ([`classic`]).
 //! Binds, prints where, and prints who comes and goes. What is decided about them is in
-//! `logic::tracker`. Lines are printed by a thread of their own, so that a console that hangs does
-//! not stop the tracker; what does not fit in its queue is counted and left out.
+//! `logic::tracker`.
 
 mod classic;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ahoy_host::classic::serve_tracker;
@@ -24,9 +21,7 @@ use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::{Hint, Misuse, say};
-
-/// Lines that may wait to be printed.
-const LINES_MAX: usize = 4096;
+use crate::printer;
 
 /// Tell the peers of shares where the others are; hold none of their files.
 #[derive(clap::Args)]
@@ -76,11 +71,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     web::raise_descriptor_limit();
     let address = listener.local_addr()?;
-    let console = Console::start(args.json)?;
-    let (lines, verbose) = (console.lines(), args.verbose);
+    printer::detach().context("no thread to print with")?;
+    let (as_json, verbose) = (args.json, args.verbose);
     let on_note = move |note: Note| {
         if verbose || is_notable(&note) {
-            lines.print(line(&note));
+            print(line(&note), as_json);
         }
     };
     let sockets = Sockets {
@@ -90,15 +85,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let service = async {
         // Whoever reads that we listen may send a signal at once.
         let stop = stop::requested()?;
-        console.print(listening(address));
+        print(listening(address), as_json);
         if args.no_classic {
             return tracker::serve(options, sockets, Box::new(on_note), stop).await;
         }
-        let classic_lines = console.lines();
         let on_note = move |note: PortNote| match note {
             PortNote::Shares(note) => on_note(note),
             PortNote::Classic(note) if verbose || classic::is_notable(&note) => {
-                classic_lines.print(classic::line(&note));
+                print(classic::line(&note), as_json);
             }
             PortNote::Classic(_) => {}
         };
@@ -108,11 +102,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     runtime::block_on(service)
         .flatten()
         .context("the tracker broke down")?;
-    console.print(Line {
+    let stopped = Line {
         text: "Stopped".to_owned(),
         json: json!({"event": "stopped"}),
-    });
-    console.finish();
+    };
+    print(stopped, as_json);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -265,63 +259,15 @@ const fn name(cause: LeftCause) -> &'static str {
     }
 }
 
-/// The thread that prints.
-struct Console {
-    lines: Lines,
-    printer: JoinHandle<()>,
-}
-
-/// A way to have lines printed, from any thread, without waiting.
-#[derive(Clone)]
-struct Lines(SyncSender<Line>);
-
-impl Console {
-    fn start(json: bool) -> anyhow::Result<Self> {
-        let (sender, lines) = sync_channel(LINES_MAX);
-        let printer = std::thread::Builder::new()
-            .name("console".to_owned())
-            .spawn(move || print_all(&lines, json))
-            .context("no thread to print with")?;
-        Ok(Self {
-            lines: Lines(sender),
-            printer,
-        })
-    }
-
-    fn print(&self, line: Line) {
-        self.lines.print(line);
-    }
-
-    fn lines(&self) -> Lines {
-        self.lines.clone()
-    }
-
-    /// Lets the last lines be printed.
-    fn finish(self) {
-        drop(self.lines);
-        // The thread does nothing that panics; if it did, it has said so itself.
-        let _ = self.printer.join();
-    }
-}
-
-impl Lines {
-    fn print(&self, line: Line) {
-        match self.0.try_send(line) {
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => tracing::debug!("a line was left out"),
-        }
-    }
-}
-
-fn print_all(lines: &Receiver<Line>, as_json: bool) {
-    for Line { text, mut json } in lines {
-        if as_json {
-            json["time"] = Value::String(jiff::Timestamp::now().to_string());
-            say(&json.to_string());
-        } else {
-            let now = jiff::Zoned::now();
-            say(&format!("{} {text}", now.strftime("%Y-%m-%d %H:%M:%S")));
-        }
+/// Prints a line with the time, in the form that was asked for.
+fn print(line: Line, as_json: bool) {
+    let Line { text, mut json } = line;
+    if as_json {
+        json["time"] = Value::String(jiff::Timestamp::now().to_string());
+        say(&json.to_string());
+    } else {
+        let now = jiff::Zoned::now();
+        say(&format!("{} {text}", now.strftime("%Y-%m-%d %H:%M:%S")));
     }
 }
 

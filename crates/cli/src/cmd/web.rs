@@ -18,6 +18,7 @@ use ahoy_logic::web::{Limits, Site};
 use anyhow::{Context, anyhow};
 
 use super::{Hint, resolve, say};
+use crate::printer;
 
 /// Serve the files of a folder over HTTP.
 #[derive(clap::Args)]
@@ -96,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         .map(|text| listen(text))
         .collect::<Result<Vec<_>, _>>()?;
     let access_log = open_access_log(&args.access_log)?;
+    printer::detach().context("no thread to print with")?;
     stop_on_signals(stop.clone()).context("cannot wait for signals")?;
     let scheme = if config.tls.is_some() {
         "https"

@@ -26,6 +26,7 @@ use ahoy_host::sync::status::Snapshot;
 use anyhow::{Context, anyhow};
 
 use crate::cmd::{Hint, explain};
+use crate::printer;
 
 /// Most events that wait to be shown; what comes while this many wait is not shown, but stands in
 /// `ahoy status`.
@@ -36,6 +37,9 @@ const TICK: Duration = Duration::from_millis(200);
 
 /// How long an orderly stop may take.
 const STOP_WAIT: Duration = Duration::from_secs(30);
+
+/// How much longer saying so may take.
+const STOP_SPARE: Duration = Duration::from_secs(3);
 
 /// What `share`, `join` and `sync` have in common.
 #[derive(Debug, Clone, clap::Args)]
@@ -145,7 +149,7 @@ pub fn run(
     let last: Vec<_> = claims.iter().map(|it| it.record.listen.clone()).collect();
     let ports = Ports::open(&args.listen, &last)
         .map_err(|error| hinted(error.hint(), error).context("cannot start syncing"))?;
-    let mut screen = screen(args, &titles);
+    let mut screen = screen(args, &titles)?;
     let asked = sender.clone();
     signals::on_request_to_end(move || end(&asked)).context("cannot catch signals")?;
     let (mut lives, mut broken) = (Vec::new(), false);
@@ -207,14 +211,18 @@ fn title(claim: &Claim) -> Title {
     }
 }
 
-fn screen(args: &Foreground, titles: &[Title]) -> Box<dyn Screen> {
-    if args.json {
+fn screen(args: &Foreground, titles: &[Title]) -> anyhow::Result<Box<dyn Screen>> {
+    let is_terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
+    if is_terminal && !args.json {
+        let terminal = terminal::Terminal::new(titles.to_vec(), args.verbose);
+        return Ok(Box::new(terminal));
+    }
+    printer::detach().context("no thread to print with")?;
+    Ok(if args.json {
         Box::new(json::Json::new(titles.to_vec(), args.verbose))
-    } else if std::io::stdout().is_terminal() && std::io::stderr().is_terminal() {
-        Box::new(terminal::Terminal::new(titles.to_vec(), args.verbose))
     } else {
         Box::new(lines::Lines::new(titles.to_vec(), args.verbose))
-    }
+    })
 }
 
 /// What one share is started with.
@@ -283,6 +291,8 @@ fn end(sender: &SyncSender<Said>) {
     if ASKED.swap(true, Ordering::Relaxed) || sender.try_send(Said::End).is_err() {
         std::process::exit(3);
     }
+    // The one who shows events and counts the time may be held by the terminal.
+    printer::insist(STOP_WAIT + STOP_SPARE);
 }
 
 /// Shows events until all shares have stopped; whether none of them stopped by itself.
@@ -323,6 +333,7 @@ fn watch(screen: &mut dyn Screen, lives: &[(usize, Live)], receiver: &Receiver<S
                 .collect();
             let error = anyhow!("{} did not stop in time", names.join(", "));
             screen.warn(explain(&error).trim_end());
+            printer::finish();
             std::process::exit(3);
         }
         if ticked.elapsed() >= TICK {

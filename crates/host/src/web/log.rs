@@ -7,8 +7,8 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, channel, sync_channel};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -16,20 +16,30 @@ use tracing::warn;
 pub const WAITING_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most batches that may wait; a batch is what one turn of one worker logged.
 const WAITING_BATCHES_MAX: usize = 1024;
+/// How long the end of the server waits for what is still to be written.
+const FINISH_MAX: Duration = Duration::from_secs(2);
 
 /// The thread that writes the log.
 #[derive(Debug)]
 pub struct AccessLog {
     writer: LogWriter,
-    thread: JoinHandle<()>,
+    /// Nothing ever comes here; it ends when the thread does.
+    ended: Receiver<()>,
 }
 
 /// One worker's end of it.
 #[derive(Clone, Debug)]
 pub struct LogWriter {
     batches: SyncSender<Vec<u8>>,
-    waiting_len: Arc<AtomicUsize>,
+    waiting: Arc<Waiting>,
     dropped: Arc<AtomicU64>,
+}
+
+/// What the thread has yet to write.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: AtomicUsize,
+    batches: AtomicU64,
 }
 
 impl AccessLog {
@@ -39,16 +49,20 @@ impl AccessLog {
     /// If the thread cannot be started.
     pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let (batches, received) = sync_channel(WAITING_BATCHES_MAX);
-        let waiting_len = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::<Waiting>::default();
         let writer = LogWriter {
             batches,
-            waiting_len: waiting_len.clone(),
+            waiting: waiting.clone(),
             dropped: Arc::default(),
         };
-        let thread = std::thread::Builder::new()
+        let (end, ended) = channel::<()>();
+        std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(out, &received, &waiting_len))?;
-        Ok(Self { writer, thread })
+            .spawn(move || {
+                write_all(out, &received, &waiting);
+                drop(end);
+            })?;
+        Ok(Self { writer, ended })
     }
 
     /// An end for one worker.
@@ -56,15 +70,24 @@ impl AccessLog {
         self.writer.clone()
     }
 
-    /// Waits until everything is written; the workers' ends must be gone. Says how many batches
-    /// had to be dropped.
+    /// Waits until everything is written, but not for long; the workers' ends must be gone. Says
+    /// how many batches are lost: dropped, or still not written.
     pub fn finish(self) -> u64 {
-        let dropped = self.writer.dropped.clone();
-        drop(self.writer);
-        if self.thread.join().is_err() {
-            warn!("the access log's thread panicked");
-        }
-        dropped.load(Ordering::Relaxed)
+        self.finish_within(FINISH_MAX)
+    }
+
+    fn finish_within(self, wait: Duration) -> u64 {
+        let LogWriter {
+            batches,
+            waiting,
+            dropped,
+        } = self.writer;
+        drop(batches);
+        let unwritten = match self.ended.recv_timeout(wait) {
+            Ok(()) | Err(RecvTimeoutError::Disconnected) => 0,
+            Err(RecvTimeoutError::Timeout) => waiting.batches.load(Ordering::Relaxed),
+        };
+        dropped.load(Ordering::Relaxed) + unwritten
     }
 }
 
@@ -72,9 +95,10 @@ impl LogWriter {
     /// Hands over some lines, or drops them if too many wait.
     pub fn write(&self, lines: Vec<u8>) {
         let len = lines.len();
-        let waiting = self.waiting_len.fetch_add(len, Ordering::Relaxed);
+        let waiting = self.waiting.bytes.fetch_add(len, Ordering::Relaxed);
+        self.waiting.batches.fetch_add(1, Ordering::Relaxed);
         if waiting + len > WAITING_BYTES_MAX || self.batches.try_send(lines).is_err() {
-            self.waiting_len.fetch_sub(len, Ordering::Relaxed);
+            self.waiting.less(len);
             if self.dropped.fetch_add(1, Ordering::Relaxed) == 0 {
                 warn!("the access log cannot keep up; lines are being dropped");
             }
@@ -82,14 +106,22 @@ impl LogWriter {
     }
 }
 
-fn write_all(mut out: impl Write, received: &Receiver<Vec<u8>>, waiting_len: &AtomicUsize) {
+impl Waiting {
+    /// One batch waits no longer.
+    fn less(&self, len: usize) {
+        self.bytes.fetch_sub(len, Ordering::Relaxed);
+        self.batches.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn write_all(mut out: impl Write, received: &Receiver<Vec<u8>>, waiting: &Waiting) {
     let mut broken = false;
     while let Ok(lines) = received.recv() {
         if !broken && let Err(error) = out.write_all(&lines).and_then(|()| out.flush()) {
             warn!(%error, "the access log cannot be written any more");
             broken = true;
         }
-        waiting_len.fetch_sub(lines.len(), Ordering::Relaxed);
+        waiting.less(lines.len());
     }
 }
 
@@ -151,8 +183,20 @@ mod tests {
         for _ in 0..200 {
             writer.write(batch.clone());
         }
-        assert!(writer.waiting_len.load(Ordering::Relaxed) <= WAITING_BYTES_MAX);
+        assert!(writer.waiting.bytes.load(Ordering::Relaxed) <= WAITING_BYTES_MAX);
         drop((go_on, writer));
         assert!(log.finish() >= 200 - (WAITING_BYTES_MAX / batch.len()) as u64);
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_stuck_log() {
+        let (_go_on, stuck) = mpsc::channel();
+        let log = AccessLog::start(Stuck(stuck)).expect("a thread");
+        let writer = log.writer();
+        for _ in 0..3 {
+            writer.write(b"line\n".to_vec());
+        }
+        drop(writer);
+        assert_eq!(log.finish_within(Duration::from_millis(1)), 3);
     }
 }

@@ -18,6 +18,7 @@ use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 
 use super::{Hint, host_and_port, resolve};
+use crate::printer;
 use log::Log;
 
 /// Grant connection ids for a while, or ask for one.
@@ -160,6 +161,7 @@ fn serve(args: &ServerArgs) -> anyhow::Result<ExitCode> {
     let config = config(args, log.wants_notes());
     let (sockets, addr) = bind(args)?;
     let mut on_note = log;
+    printer::detach().context("no thread to print with")?;
     let service = async {
         // Whoever reads that we listen may send a signal at once.
         let stop = stop::requested()?;
