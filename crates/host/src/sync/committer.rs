@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ahoy_logic::sync::Row;
+use ahoy_wire::sync::{Dot, Value};
 
 use super::conductor::Mail;
 use super::disk::Barrier;
@@ -42,6 +43,7 @@ impl Committer {
             barrier,
             mail,
             give_up,
+            dots: 0,
         };
         let work = move || {
             for rows in ordered {
@@ -94,11 +96,16 @@ struct Clerk {
     barrier: Barrier,
     mail: Sender<Mail>,
     give_up: Arc<AtomicBool>,
+    /// The count of the last change made here that is in the index.
+    dots: u64,
 }
 
 impl Clerk {
     fn commit(&mut self, rows: &[Row]) -> bool {
         let mut failed = false;
+        if user_changed_names(rows, &mut self.dots) {
+            self.barrier.distrust();
+        }
         loop {
             let synced = self.barrier.sync().map_err(|error| error.to_string());
             let commit = |()| self.index.commit(rows).map_err(|error| error.to_string());
@@ -120,6 +127,122 @@ impl Clerk {
                 return false;
             }
             std::thread::sleep(RETRY);
+        }
+    }
+}
+
+/// Whether the user has removed, renamed or made something other than the files whose reading has
+/// synced them: a power cut could undo that on the disk, and what the index knows of it would then
+/// look like something that the user has done since (`sync-27`). `dots` is the count of the last
+/// change of earlier orders; moves on.
+fn user_changed_names(rows: &[Row], dots: &mut u64) -> bool {
+    let counters = rows.iter().filter_map(|row| match row {
+        Row::Counters { dots, .. } => Some(*dots),
+        Row::Node { .. } | Row::Heard { .. } => None,
+    });
+    let Some(upto) = counters.max() else {
+        return false;
+    };
+    let since = std::mem::replace(dots, upto);
+    let is_new = |dot: Dot| dot.count > since && dot.count <= upto;
+    rows.iter().any(|row| match row {
+        Row::Node { record, .. } => {
+            let (place, body) = (&record.place, &record.body);
+            let was_read = is_new(body.dot) && matches!(body.value, Value::File { .. });
+            (is_new(place.dot) || is_new(body.dot)) && !was_read
+        }
+        Row::Heard { .. } | Row::Counters { .. } => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use ahoy_wire::sync::{
+        Body, Class, Clock, Hash, Label, Meta, Mtime, Name, NodeId, Place, Record, ReplicaId,
+    };
+
+    use super::*;
+
+    fn row(place: u64, body: u64, value: Value) -> Row {
+        let dot = |count| Dot {
+            count,
+            replica: ReplicaId(1),
+        };
+        let record = Record {
+            id: NodeId([1; 16]),
+            class: Class::Leaf,
+            copy_of: None,
+            place: Place {
+                clock: Clock::of(dot(place)),
+                dot: dot(place),
+                parent: NodeId::ROOT,
+                name: Name::new(b"a").expect("a name"),
+            },
+            body: Body {
+                clock: Clock::of(dot(body)),
+                dot: dot(body),
+                author: Label::tidy("me"),
+                value,
+            },
+        };
+        Row::Node {
+            number: 1,
+            record: Box::new(record),
+            signature: None,
+            sequence: 0,
+            synced: None,
+        }
+    }
+
+    #[test]
+    fn names_that_the_user_changed_are_synced_before_they_are_remembered() {
+        let meta = Meta {
+            mode: 0o644,
+            mtime: Mtime { secs: 0, nanos: 0 },
+        };
+        let file = || Value::File {
+            meta,
+            size: 1,
+            hash: Hash([1; 32]),
+        };
+        let gone = || Value::Gone {
+            was: Box::new(file()),
+            seen: Clock::default(),
+        };
+        let counters = |dots| Row::Counters { dots, sequence: 0 };
+        let cases = [
+            (
+                "a file was made, and read",
+                row(10, 11, file()),
+                true,
+                false,
+            ),
+            ("one was edited, and read", row(3, 11, file()), true, false),
+            ("one was renamed", row(11, 3, file()), true, true),
+            ("one was removed", row(3, 11, gone()), true, true),
+            (
+                "a directory was made",
+                row(10, 11, Value::Dir(meta)),
+                true,
+                true,
+            ),
+            (
+                "nothing since the last turn",
+                row(9, 9, gone()),
+                true,
+                false,
+            ),
+            ("a peer did it", row(11, 11, gone()), false, false),
+        ];
+        for (what, row, is_own, wanted) in cases {
+            let mut dots = 9;
+            let rows: Vec<Row> = is_own
+                .then(|| counters(11))
+                .into_iter()
+                .chain([row])
+                .collect();
+            assert_eq!(user_changed_names(&rows, &mut dots), wanted, "{what}");
+            assert_eq!(dots, if is_own { 11 } else { 9 }, "{what}");
         }
     }
 }

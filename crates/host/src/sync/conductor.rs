@@ -242,12 +242,38 @@ impl<A: Audience> Conductor<A> {
                     goes_on = self.carry_out();
                 }
             }
+            if goes_on && stop {
+                self.note_the_last(now());
+            }
             if !goes_on || stop {
                 break;
             }
             self.audience.turn(self.backlog.is_empty());
         }
         self.links.close();
+    }
+
+    /// At an orderly stop, what the hands have done is in the index: if the user now removes a file
+    /// that was brought here a moment ago, the next start must not take it for one that has yet to
+    /// come. Nothing else of the turn is carried out.
+    fn note_the_last(&mut self, now: Moment) {
+        self.links.close();
+        self.disk.rest();
+        let effects = {
+            let mut engine = self.engine.lock();
+            while let Ok(mail) = self.mail.try_recv() {
+                if let Mail::Input(input @ Input::Finished(_)) = mail {
+                    engine.take(now, input);
+                }
+            }
+            engine.flush(now)
+        };
+        self.backlog.add(effects);
+        let rows = std::mem::take(&mut self.backlog.rows);
+        if !rows.is_empty() {
+            self.committer.order(rows);
+            self.committer.wait();
+        }
     }
 
     /// For whoever looks for a fault: `AHOY_LOG=ahoy_host::sync::conductor=trace`.

@@ -57,6 +57,11 @@ pub struct Barrier {
 }
 
 impl Barrier {
+    /// What the next sync is for includes what others have done to the folder.
+    pub fn distrust(&self) {
+        self.unsynced.store(true, Ordering::Release);
+    }
+
     /// Makes everything that has been reported so far durable, if it is not. To be called before
     /// any of it is recorded durably elsewhere.
     pub fn sync(&self) -> std::io::Result<()> {
@@ -128,6 +133,11 @@ impl Disk {
     /// Carries out `step`; exactly one outcome in a `Finished` follows.
     pub fn carry_out(&self, step: Step) {
         self.hands.carry_out(step);
+    }
+
+    /// No step is begun any more, and those that were begun have been reported when this returns.
+    pub fn rest(&mut self) {
+        self.hands.rest();
     }
 
     /// For whoever records what is reported.

@@ -29,7 +29,9 @@ const THREADS: usize = 2;
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// A file changed within this time may not be on the device yet; what others are told of must be.
-const FRESH: Time = 2_000_000_000;
+/// Kernels write content out after 30 s and names after 5 s, and after minutes where they are to
+/// spare a battery.
+const FRESH: Time = 600_000_000_000;
 
 /// With more files than this in the queue, one sync of the file system serves them all.
 const SINGLE_SYNCS_MAX: usize = 8;
@@ -218,11 +220,12 @@ impl Shared {
             return Err(Miss::Changing);
         }
         if before.ctime > print::now() - FRESH {
-            // The file would have to be told of again after a power cut took its content.
+            // A power cut that takes what was told would look like an edit. The name has to last
+            // as well: a file that was synced, and then renamed, needs more than `fdatasync`.
             if waiting > SINGLE_SYNCS_MAX {
                 self.unsynced.store(true, Ordering::Release);
             } else {
-                rustix::fs::fdatasync(&file)?;
+                rustix::fs::fsync(&file)?;
             }
         }
         let (hash, size) = hash_all(&file, buffer, expect.size)?;

@@ -208,7 +208,11 @@ impl Home {
             _folder: folder,
             _state: state,
         };
-        if claim.record.indexed && !claim.dir.join("index.db").exists() {
+        // Only what is not there is gone: with an index that just cannot be seen, everything that
+        // others have deleted would count as made anew.
+        let index = claim.dir.join("index.db");
+        let there = index.try_exists();
+        if claim.record.indexed && !there.map_err(HomeError::refused("find", &index))? {
             return self.replace_replica(claim);
         }
         Ok(claim)
@@ -550,6 +554,23 @@ mod tests {
         drop(claim);
         assert!(!dir.exists());
         assert_eq!(desk.home.resume(&folder).expect("the share").record, after);
+    }
+
+    #[test]
+    fn an_index_that_cannot_be_seen_is_not_lost() {
+        let desk = Desk::new();
+        let folder = desk.shared("a");
+        let before = desk.home.resume(&folder).expect("the share").record.clone();
+        let index = desk.home.share_dir(before.replica).join("index.db");
+        let aside = index.with_file_name("aside");
+        std::fs::rename(&index, &aside).expect("renamed");
+        // A link in a circle: to ask whether it is there is an error.
+        std::os::unix::fs::symlink("index.db", &index).expect("linked");
+        let refused = desk.home.resume(&folder).expect_err("nobody can tell");
+        assert!(matches!(refused, HomeError::Refused { .. }), "{refused}");
+        std::fs::rename(&aside, &index).expect("renamed");
+        let after = desk.home.resume(&folder).expect("the share").record.clone();
+        assert_eq!(after.replica, before.replica, "nothing was given up");
     }
 
     #[test]

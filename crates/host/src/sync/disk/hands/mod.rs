@@ -135,8 +135,9 @@ impl Hands {
     }
 }
 
-impl Drop for Hands {
-    fn drop(&mut self) {
+impl Hands {
+    /// Ends what was begun, and begins nothing more.
+    pub(super) fn rest(&mut self) {
         self.shared.stop.store(true, Ordering::Release);
         // Under the lock, or a thread between its look at `stop` and its wait would miss it.
         drop(self.shared.lock());
@@ -145,6 +146,12 @@ impl Drop for Hands {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Hands {
+    fn drop(&mut self) {
+        self.rest();
         // Claims in the queue hold the queue's owner alive.
         let left = std::mem::take(&mut self.shared.lock().writes);
         drop(left);
