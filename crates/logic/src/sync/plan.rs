@@ -546,13 +546,17 @@ impl Engine {
                 self.look(Look::At(path, name.clone()));
             }
         }
-        if let Some((dir, name)) = job.donor.as_ref().and_then(|(path, _)| path.split()) {
-            self.look(Look::At(dir, name));
-        }
+        self.look_at_donor(job);
         if job.removes_dir
             && let Some(path) = self.tree.path(job.node)
         {
             self.look(Look::Below(path));
+        }
+    }
+
+    fn look_at_donor(&mut self, job: &super::work::Job) {
+        if let Some((dir, name)) = job.donor.as_ref().and_then(|(path, _)| path.split()) {
+            self.look(Look::At(dir, name));
         }
     }
 
@@ -583,7 +587,13 @@ impl Engine {
                     tell(self, "a program has it open for writing".into());
                 }
             }
-            Trouble::NoSource => self.work.refused(id, job.fetched),
+            Trouble::NoSource => {
+                // A file of this disk that is not what it was: nobody may have reported that yet,
+                // and to try it again at once would be to try for ever.
+                self.work.donor_is_bad(job);
+                self.look_at_donor(job);
+                self.work.refused(id, job.fetched);
+            }
             Trouble::Corrupt => {
                 self.work.donor_is_bad(job);
                 self.work.refused(id, job.fetched);

@@ -334,6 +334,14 @@ impl Folder {
     pub fn has_parked(&self) -> bool {
         !self.parked.is_empty()
     }
+
+    /// What a start finds in the parking place.
+    pub fn parked(&self) -> impl Iterator<Item = (NodeId, Print)> + '_ {
+        let top = |parked: &BTreeMap<Vec<u8>, Entry>| parked.get(&b""[..]).map(Entry::print);
+        self.parked
+            .iter()
+            .filter_map(move |(node, parked)| Some((*node, top(parked)?)))
+    }
 }
 
 fn is_below(path: &RelPath, dir: &RelPath) -> bool {

@@ -15,6 +15,12 @@ use ahoy_wire::sync::{Hash, Item, Label, Message, NodeId, Records, RelPath, Repl
 use crate::folder::{Folder, Kind, hash};
 use crate::one::path;
 
+/// How long engines that may wait are watched.
+const WAITING_TURNS_MAX: u32 = 600;
+
+/// The other end of a link that leads to the test itself.
+const STRANGER: usize = usize::MAX;
+
 /// More than any situation here needs; beyond it the engines go round in circles.
 const TURNS_MAX: u32 = 20_000;
 
@@ -33,6 +39,9 @@ pub struct Peers {
     queue: VecDeque<(usize, Input)>,
     now: Moment,
     next_link: u64,
+    /// Something may be asked for again and again, because nobody has it or has reported yet what
+    /// became of it.
+    pub may_wait: bool,
 }
 
 impl Peers {
@@ -52,6 +61,7 @@ impl Peers {
             queue: VecDeque::new(),
             now: Moment::ORIGIN,
             next_link: 0,
+            may_wait: false,
         };
         (0..count).for_each(|index| peers.start(index));
         peers
@@ -74,6 +84,23 @@ impl Peers {
         let rows: Vec<Row> = rows.chain(&peer.counters).cloned().collect();
         peer.engine = Some(Engine::new(who, rows));
         self.scan(index);
+    }
+
+    /// Its process is killed between two turns, and starts again.
+    pub fn crash(&mut self, index: usize) {
+        self.queue.retain(|(who, _)| *who != index);
+        let links = std::mem::take(&mut self.links).into_iter();
+        let (gone, stay) = links.partition(|(_, from, to)| [*from, *to].contains(&index));
+        self.links = stay;
+        let others: Vec<(LinkId, usize, usize)> = gone;
+        for (link, from, _) in others.into_iter().filter(|(_, from, _)| *from != index) {
+            self.queue.push_back((from, Input::Closed { link }));
+        }
+        let parked: Vec<_> = self.all[index].folder.parked().collect();
+        for (node, print) in parked {
+            self.queue.push_back((index, Input::Parked { node, print }));
+        }
+        self.start(index);
     }
 
     pub fn stop(&mut self, index: usize) {
@@ -126,9 +153,13 @@ impl Peers {
         self.queue.push_back((index, seen));
         let settled = Input::Settled { whole_tree: false };
         self.queue.push_back((index, settled));
-        while let Some((index, input)) = self.queue.pop_front() {
-            self.give(index, input);
+        for _ in 0..TURNS_MAX {
+            match self.queue.pop_front() {
+                Some((index, input)) => self.give(index, input),
+                None => return,
+            }
         }
+        panic!("it goes round in circles");
     }
 
     /// Every file is read again; how many were.
@@ -166,6 +197,13 @@ impl Peers {
     }
 
     fn connect(&mut self, a: usize, b: usize) {
+        if self
+            .links
+            .iter()
+            .any(|(_, from, to)| (*from, *to) == (a, b))
+        {
+            return;
+        }
         for (from, to) in [(a, b), (b, a)] {
             let link = LinkId(self.next_link);
             self.next_link += 1;
@@ -175,6 +213,31 @@ impl Peers {
         }
     }
 
+    /// A link at whose other end the test is, and holds nothing.
+    pub fn stranger(&mut self, index: usize) -> LinkId {
+        let link = LinkId(self.next_link);
+        // Its other half belongs to nobody.
+        self.next_link += 2;
+        self.links.push((link, index, STRANGER));
+        let rights = Rights::Writer;
+        self.queue
+            .push_back((index, Input::Opened { link, rights }));
+        self.run();
+        link
+    }
+
+    /// The stranger says this, and so many turns pass: whoever asks him for content asks again
+    /// and again. Whether the link is still open.
+    pub fn hear(&mut self, link: LinkId, message: Message, turns: u32) -> bool {
+        let at = self.links.iter().find(|(id, ..)| *id == link);
+        if let Some((_, index, _)) = at.copied() {
+            self.queue
+                .push_back((index, Input::Heard { link, message }));
+            self.run_for(turns);
+        }
+        self.links.iter().any(|(id, ..)| *id == link)
+    }
+
     pub fn part(&mut self) {
         for (link, from, _) in std::mem::take(&mut self.links) {
             self.queue.push_back((from, Input::Closed { link }));
@@ -182,9 +245,21 @@ impl Peers {
         self.run();
     }
 
-    /// Until nothing is left to be done by anybody.
+    /// Until nothing is left to be done by anybody, or, if they may wait, nothing but to try
+    /// something again later.
     pub fn run(&mut self) {
-        assert!(self.run_for(TURNS_MAX), "it goes round in circles");
+        let turns = if self.may_wait {
+            WAITING_TURNS_MAX
+        } else {
+            TURNS_MAX
+        };
+        let before = self.now;
+        let is_done = self.run_for(turns);
+        let is_waiting = self.now.wait_from(before) > Duration::from_millis(4) * turns;
+        assert!(
+            is_done || (self.may_wait && is_waiting),
+            "it goes round in circles"
+        );
     }
 
     /// So many turns; whether nothing is left to be done.
@@ -235,7 +310,7 @@ impl Peers {
                 self.queue.push_back((index, Input::Room { link }));
             }
             Effect::Accept { .. } => {}
-            Effect::Hang { reason, .. } => panic!("{index} hangs up: {reason}"),
+            Effect::Hang { link, reason } => self.hang_up(index, link, &reason),
             Effect::Do(step) => {
                 let outcome = self.step(index, &step);
                 self.queue
@@ -255,6 +330,15 @@ impl Peers {
             }
             Effect::Tell(notice) => peer.told.push(notice),
         }
+    }
+
+    /// Nobody who is honest gives a reason to.
+    fn hang_up(&mut self, index: usize, link: LinkId, reason: &str) {
+        let is_strangers = |(id, _, to): &(LinkId, usize, usize)| *id == link && *to == STRANGER;
+        let count = self.links.len();
+        self.links.retain(|link| !is_strangers(link));
+        assert!(self.links.len() < count, "{index} hangs up: {reason}");
+        self.queue.push_back((index, Input::Closed { link }));
     }
 
     fn say(&mut self, link: LinkId, message: Message) {
@@ -318,7 +402,7 @@ impl Peers {
 
     fn fetch(&self, link: LinkId, node: NodeId, hash: Hash) -> Option<Vec<u8>> {
         let (_, _, to) = *self.links.iter().find(|(id, ..)| *id == link)?;
-        let (at, print) = self.all[to].engine.as_ref()?.locate(node, hash)?;
+        let (at, print) = self.all.get(to)?.engine.as_ref()?.locate(node, hash)?;
         self.read(to, &at, &print)
     }
 
