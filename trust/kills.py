@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 
-from machines import Machine, Place, binary, is_whole, litter, sealed, tree, wait_until
+from machines import LIMIT_S, Machine, Place, binary, is_whole, litter, sealed, tree, wait_until
 
 # Calls that fail in life, with what they fail with.
 ERRORS = {
@@ -145,12 +145,15 @@ class World:
                                 f"instead of {short(self.want.get(path))}")
         return said
 
-    def settle(self, where, limit_s=60):
+    def settle(self, where, limit_s=LIMIT_S):
         """Both folders become what the users made of them, and B has nothing under way."""
         seconds = wait_until(
             lambda: f"{where}: no convergence: {self.differences()[:6]}",
             lambda: not self.differences(), limit_s,
         )
+        # What it has not noted it cannot know to be deleted, if the user now does that.
+        wait_until(lambda: f"{where}: B says {self.b.state}",
+                   lambda: self.b.state == "in_sync", limit_s)
         wait_until(lambda: f"{where}: left in .ahoy: {litter(self.b.folder)}",
                    lambda: not litter(self.b.folder), limit_s)
         return seconds
@@ -166,8 +169,8 @@ class World:
         trace = self.b.folder.parent / "trace"
         shutil.rmtree(trace, ignore_errors=True)
         trace.mkdir()
-        before = ["strace", "-f", "--quiet=all", *options(trace)]
-        self.b.sync(before)
+        before = ["strace", "-f", "--seccomp-bpf", "--quiet=all", *options(trace)]
+        self.b.sync(before=before)
         until(self.b.process)
         ended = self.b.process.poll() is not None
         self.b.stop(signal.SIGKILL)
@@ -206,7 +209,7 @@ def patient(world, limit_s):
     def until(process):
         end = time.monotonic() + limit_s
         while process.poll() is None and time.monotonic() < end and world.differences():
-            time.sleep(0.005)
+            time.sleep(0.02)
     return until
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMIT_S = 60
+LIMIT_S = float(os.environ.get("AHOY_TRUST_LIMIT_S", 60))
 
 
 def binary(given):
@@ -53,6 +53,8 @@ class Machine:
         self.home, self.folder = place / f"home-{name}", place / name
         self.log = open(place / f"log-{name}", "ab")
         self.process = None
+        # What it has said of itself: its last state, and what it has brought (with --verbose).
+        self.state, self.brought, self.lock = None, [], threading.Lock()
 
     def start(self, *words, before=()):
         """Starts `ahoy words`; `before` is put in front of the command line."""
@@ -81,13 +83,34 @@ class Machine:
         self.start("join", ticket, self.folder)
         self.drain()
 
-    def sync(self, before=()):
-        self.start("sync", self.folder, before=before)
+    def sync(self, *words, before=()):
+        self.start("sync", self.folder, *words, before=before)
         self.drain()
 
     def drain(self):
         """Somebody has to read what it prints."""
-        threading.Thread(target=self.process.stdout.read, daemon=True).start()
+        self.state = None
+        self.listener = threading.Thread(
+            target=self.listen, args=(self.process.stdout,), daemon=True)
+        self.listener.start()
+
+    def listen(self, lines):
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue  # It was killed in the middle of a word.
+            if event.get("event") == "brought":
+                with self.lock:
+                    self.brought.append((event["path"], event["removed"]))
+            elif event.get("event") == "state":
+                self.state = event["state"]
+
+    def news(self):
+        """What it has brought since this was last asked: path, and whether it was removed."""
+        with self.lock:
+            said, self.brought = self.brought, []
+        return said
 
     def ask(self, *words):
         env = os.environ | {"AHOY_HOME": str(self.home)}

@@ -6,7 +6,7 @@
 A replaces the file as editors do, by a rename; every version has another length, every seventh does
 not travel with its record but is fetched. The next one is written as soon as B shows the last. The
 readers count what they must never see: no file, a short or a mixed one, or a version that is older
-than one they have seen."""
+than one they have seen; and at the end nothing else may be in the folders."""
 
 import argparse
 import multiprocessing
@@ -14,7 +14,8 @@ import os
 import sys
 import time
 
-from machines import Machine, Place, binary, is_whole, sealed, wait_until
+from machines import Machine, Place, binary, is_whole, sealed, tree, wait_until
+
 
 def read(path, stop, latest, out):
     counts = {"reads": 0, "missing": 0, "short_or_mixed": 0, "older": 0, "versions": 0}
@@ -41,6 +42,7 @@ def read(path, stop, latest, out):
                     latest.value = max(latest.value, number)
     out.put(counts)
 
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rewrites", type=int, default=10_000)
@@ -61,14 +63,14 @@ def main():
             latest = multiprocessing.Value("q", -1)
             path = str(b.folder / "note")
             readers = [
-                multiprocessing.Process(target=read, args=(path, stop, latest, out))
+                multiprocessing.Process(target=read, args=(path, stop, latest, out), daemon=True)
                 for _ in range(args.readers)
             ]
             for reader in readers:
                 reader.start()
             start = time.monotonic()
             for number in range(1, args.rewrites):
-                wait_until(lambda: f"version {number - 1} does not arrive",
+                wait_until(lambda: f"version {number - 1} does not arrive: {standing(a, b)}",
                            lambda: latest.value >= number - 1, pause_s=0.0002)
                 size = 100_000 + number % 1000 if number % 7 == 0 else 100 + number * 37 % 3000
                 publish(a, sealed(f"version {number}", size))
@@ -79,20 +81,28 @@ def main():
             counts = [out.get() for _ in readers]
             for reader in readers:
                 reader.join()
+            beside = {name for machine in (a, b) for name in tree(machine.folder)} - {"note"}
         finally:
             b.stop()
             a.stop()
     total = {key: sum(count[key] for count in counts) for key in counts[0]}
-    bad = total["missing"] + total["short_or_mixed"] + total["older"]
+    bad = total["missing"] + total["short_or_mixed"] + total["older"] + len(beside)
     print(f"reader: {args.rewrites:,} rewrites in {seconds:.0f} s, {total['reads']:,} reads, "
           f"{total['versions']:,} versions seen; {total['missing']} missing, "
-          f"{total['short_or_mixed']} short or mixed, {total['older']} older than before")
+          f"{total['short_or_mixed']} short or mixed, {total['older']} older than before, "
+          f"{len(beside)} conflict copies")
     sys.exit(1 if bad else 0)
+
+
+def standing(*machines):
+    return [machine.ask("status", machine.folder, "--json").stdout for machine in machines]
+
 
 def publish(machine, data):
     fresh = machine.folder.parent / "fresh"
     fresh.write_bytes(data)
     os.rename(fresh, machine.folder / "note")
+
 
 if __name__ == "__main__":
     main()
