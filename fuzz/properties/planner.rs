@@ -105,10 +105,12 @@ impl Story<'_> {
         let name = self.next()?;
         let dir = self.pick(who, |kind| *kind == Kind::Dir)?;
         let name_there = NAMES[name % NAMES.len()];
-        Some(match dir.filter(|_| name / NAMES.len() % 2 == 0) {
-            Some(dir) => format!("{dir}/{name_there}"),
-            None => name_there.to_owned(),
-        })
+        Some(
+            match dir.filter(|_| (name / NAMES.len()).is_multiple_of(2)) {
+                Some(dir) => format!("{dir}/{name_there}"),
+                None => name_there.to_owned(),
+            },
+        )
     }
 
     fn kind(&mut self, who: usize, at: &str) -> Option<Kind> {
