@@ -3,6 +3,8 @@
 //! Seeds below [`MILD_SEEDS`] have mild weather: processes die, links break, the watcher misses
 //! things. From there on everything may happen: power fails, disks fill up and refuse, clocks jump,
 //! folders disappear, machines are put back from a backup, one of them may be a reader that cheats.
+//! From [`BUSY_SEEDS`] on the users also do what programs do: copy trees, save with a backup, put one
+//! kind of thing in the place of another, turn directories inside out.
 
 use crate::dice::Dice;
 
@@ -11,6 +13,9 @@ pub type Millis = u64;
 
 /// Seeds below this have mild weather only.
 pub const MILD_SEEDS: u64 = 20_000;
+
+/// From here on users do more than single deeds.
+pub const BUSY_SEEDS: u64 = 60_000;
 
 /// How wild a run is. What is 0 or false does not happen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,6 +66,8 @@ pub struct Weather {
     pub has_reader: bool,
     /// It sends what it must not, and garbage for content.
     pub reader_cheats: bool,
+    /// Of the deeds, so many percent are of many steps.
+    pub busy_percent: u64,
 }
 
 impl Weather {
@@ -106,6 +113,7 @@ impl Weather {
             reuses_inodes: dice.chance(50),
             has_reader: dice.chance(20),
             reader_cheats: dice.chance(50),
+            busy_percent: if seed < BUSY_SEEDS { 0 } else { 30 },
             ..mild
         };
         // A machine that is put back needs a clock that has gone on since (sync-12).

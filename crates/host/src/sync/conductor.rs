@@ -382,7 +382,7 @@ mod tests {
     fn said(since: u64) -> Input {
         Input::Heard {
             link: LinkId(1),
-            message: Message::Want { since },
+            message: Message::Want { since, known: 0 },
         }
     }
 
@@ -401,7 +401,7 @@ mod tests {
             };
             assert_eq!(
                 message,
-                Message::Want { since: n },
+                Message::Want { since: n, known: 0 },
                 "none is lost, in order"
             );
             heard.leave();

@@ -5,15 +5,16 @@
 //! stops the share with a clear error instead of spreading to the peers as somebody's change.
 //! It decides nothing: it gives all rows back once, at the start, and takes new ones after that.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use ahoy_logic::sync::Row;
 use ahoy_wire::sync::ReplicaId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
 /// Version of the tables and of the encoding of the rows; a file with a higher one is refused.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// `ahoy` in ASCII: tells an index from any other SQLite file.
 const APPLICATION_ID: i64 = 0x6168_6f79;
@@ -111,6 +112,8 @@ pub struct Index {
     connection: Connection,
     path: PathBuf,
     rebooted: bool,
+    /// Which file this is, if it is not the one that was written last and nobody has noted it yet.
+    other_file: Option<String>,
     /// Encoding space, kept between commits.
     blob: Vec<u8>,
 }
@@ -124,6 +127,7 @@ impl Index {
             connection,
             path: path.to_owned(),
             rebooted: false,
+            other_file: None,
             blob: Vec::new(),
         };
         index.prepare().map_err(|e| wrap(path, e))?;
@@ -132,6 +136,7 @@ impl Index {
         }
         index.check_replica(replica)?;
         index.note_boot().map_err(|e| wrap(path, e))?;
+        index.compare_file().map_err(|e| wrap(path, e))?;
         let rows = index.load()?;
         Ok((index, rows))
     }
@@ -141,7 +146,20 @@ impl Index {
         if rows.is_empty() {
             return Ok(());
         }
-        write(&mut self.connection, &mut self.blob, rows).map_err(|e| wrap(&self.path, e))
+        let has_numbers = rows.iter().any(|row| matches!(row, Row::Numbers(_)));
+        let file = self.other_file.as_deref().filter(|_| has_numbers);
+        write(&mut self.connection, &mut self.blob, rows, file).map_err(|e| wrap(&self.path, e))?;
+        if has_numbers {
+            self.other_file = None;
+        }
+        Ok(())
+    }
+
+    /// Whether this is another file than the one that was written last: somebody has put it back
+    /// from a backup, or moved it. Until the engine has kept the numbers that it takes because of
+    /// that, every opening says so.
+    pub fn is_put_back(&self) -> bool {
+        self.other_file.is_some()
     }
 
     /// Whether the machine has started anew since the index was last opened (or there is no
@@ -183,6 +201,13 @@ impl Index {
         }
         if application != APPLICATION_ID || version < 1 {
             return Err(self.damaged("it is not an index of ahoy"));
+        }
+        if version < SCHEMA_VERSION {
+            // The tables are the same; there are rows now that an older ahoy does not know.
+            let update = self
+                .connection
+                .pragma_update(None, "user_version", SCHEMA_VERSION);
+            update.map_err(|e| wrap(&self.path, e))?;
         }
         if version > SCHEMA_VERSION {
             return Err(IndexError::Newer {
@@ -246,6 +271,19 @@ impl Index {
         }
     }
 
+    /// An inode and its birth time name one file for its whole life; a copy has others.
+    fn compare_file(&mut self) -> rusqlite::Result<()> {
+        let Some(now) = file_name_for_life(&self.path) else {
+            return Ok(());
+        };
+        match self.meta("file")? {
+            Some(before) if before == now => {}
+            Some(_) => self.other_file = Some(now),
+            None => self.set_meta("file", &now)?,
+        }
+        Ok(())
+    }
+
     fn meta(&self, key: &str) -> rusqlite::Result<Option<String>> {
         let query = "SELECT value FROM meta WHERE key = ?1";
         self.connection
@@ -291,18 +329,36 @@ impl Index {
     }
 }
 
-fn write(to: &mut Connection, blob: &mut Vec<u8>, rows: &[Row]) -> rusqlite::Result<()> {
+fn file_name_for_life(path: &Path) -> Option<String> {
+    let metadata = std::fs::metadata(path).ok()?;
+    let born = metadata.created().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(format!("{}:{}", metadata.ino(), born.as_nanos()))
+}
+
+/// `file` is noted together with the rows.
+fn write(
+    to: &mut Connection,
+    blob: &mut Vec<u8>,
+    rows: &[Row],
+    file: Option<&str>,
+) -> rusqlite::Result<()> {
     let transaction = to.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for row in rows {
         encode(row, blob);
         let insert = match row {
             Row::Node { .. } => "INSERT OR REPLACE INTO node(number, row) VALUES(?1, ?2)",
             Row::Heard { .. } => "INSERT OR REPLACE INTO heard(replica, row) VALUES(?1, ?2)",
-            Row::Counters { .. } => "INSERT OR REPLACE INTO counters(one, row) VALUES(?1, ?2)",
+            Row::Counters { .. } | Row::Numbers(_) => {
+                "INSERT OR REPLACE INTO counters(one, row) VALUES(?1, ?2)"
+            }
         };
         transaction
             .prepare_cached(insert)?
             .execute(params![key(row), blob.as_slice()])?;
+    }
+    if let Some(file) = file {
+        let insert = "INSERT OR REPLACE INTO meta(key, value) VALUES('file', ?1)";
+        transaction.execute(insert, [file])?;
     }
     transaction.commit()
 }
@@ -313,6 +369,7 @@ fn key(row: &Row) -> i64 {
         Row::Node { number, .. } => number.cast_signed(),
         Row::Heard { replica, .. } => replica.0.cast_signed(),
         Row::Counters { .. } => 0,
+        Row::Numbers(_) => 1,
     }
 }
 
@@ -489,6 +546,31 @@ mod tests {
             matches!(second, Err(IndexError::InUse { .. })),
             "{second:?}"
         );
+    }
+
+    // sync-38.
+    #[test]
+    fn an_index_that_was_copied_back_is_noticed_until_its_numbers_are_kept() {
+        let temp = tempfile::tempdir().expect("a directory");
+        let (path, copy) = (temp.path().join("index.db"), temp.path().join("copy"));
+        let is_put_back = || {
+            let (index, _) = Index::open(&path, REPLICA).expect("an index");
+            index.is_put_back()
+        };
+        assert!(!is_put_back());
+        assert!(!is_put_back(), "it is the same file");
+        if file_name_for_life(&path).is_none() {
+            return;
+        }
+        std::fs::copy(&path, &copy).expect("copied");
+        std::fs::rename(&copy, &path).expect("put back");
+        assert!(is_put_back());
+        assert!(is_put_back(), "nothing came of it yet");
+        let (mut index, _) = Index::open(&path, REPLICA).expect("an index");
+        index.commit(&[Row::Numbers(Vec::new())]).expect("kept");
+        assert!(!index.is_put_back());
+        drop(index);
+        assert!(!is_put_back());
     }
 
     #[test]

@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ahoy_logic::sync::{Engine, Identity, Input, Look};
-use ahoy_wire::sync::RelPath;
+use ahoy_wire::sync::{RelPath, ReplicaId};
 use ahoy_wire::ticket::Ticket;
 
 use super::committer::Committer;
 use super::conductor::{Backlog, Conductor, Mail, Mailbox, Shared};
-use super::disk::{Disk, EyesOptions, Listener, Root};
+use super::disk::{Disk, EyesOptions, Listener, Root, RootError};
 use super::exact::Exact;
 use super::front::{Ear, FolderShelf, Front};
 use super::gate::Gate;
@@ -103,6 +103,9 @@ pub enum StartError {
         /// The system's answer.
         source: io::Error,
     },
+    /// The folder cannot be synced.
+    #[error(transparent)]
+    Folder(#[from] RootError),
     /// Anything else that the system refuses.
     #[error("cannot {what}: {source}")]
     System {
@@ -129,6 +132,15 @@ impl StartError {
                 let dir = path.parent().unwrap_or(path);
                 format!("check the permissions of {}", dir.display())
             }
+            Self::Folder(RootError::Folding { .. }) => {
+                "choose a folder on another file system, such as ext4, XFS or Btrfs".into()
+            }
+            Self::Folder(
+                RootError::Missing { .. }
+                | RootError::NotAFolder { .. }
+                | RootError::NotWritable { .. }
+                | RootError::System { .. },
+            ) => "check the folder and its permissions".into(),
             Self::System { .. } => "see the log: RUST_LOG=debug ahoy ...".into(),
         }
     }
@@ -138,13 +150,17 @@ impl StartError {
 /// index from a backup gives no number again as long as the clock has gone on since, and fewer than
 /// a million changes were made in each second.
 fn floor() -> Result<u64, StartError> {
-    let chance = random_bytes().map_err(|error| StartError::System {
-        what: "draw random numbers",
-        source: io::Error::other(error),
-    })?;
+    let chance = random_bytes().map_err(no_chance)?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     let seconds = since.map_or(0, |since| since.as_secs()).min(1 << 40);
     Ok((seconds << 20) | u64::from(u32::from_le_bytes(chance) & 0xf_ffff))
+}
+
+fn no_chance(error: impl std::error::Error + Send + Sync + 'static) -> StartError {
+    StartError::System {
+        what: "draw random numbers",
+        source: io::Error::other(error),
+    }
 }
 
 /// A share that is being synced by this process.
@@ -170,7 +186,7 @@ impl Share {
             accept_empty,
         } = config;
         let (index, rows) = claim.open_index()?;
-        let root = open_root(&claim)?;
+        let root = Arc::new(Root::open(claim.root())?);
         claim.record.listen = ports.addresses();
         claim.save()?;
         let membership = membership(&device, &claim)?;
@@ -178,6 +194,8 @@ impl Share {
             replica: claim.record.replica,
             label: device.label.clone(),
             rights: membership.rights(),
+            spare: ReplicaId(u64::from_le_bytes(random_bytes().map_err(no_chance)?)),
+            is_put_back: index.is_put_back(),
             floor: floor()?,
         };
         let engine = Shared::new(Engine::new(identity, rows));

@@ -92,3 +92,10 @@ pub struct Synced {
     /// The changes of place likewise.
     pub place_clock: Clock,
 }
+
+impl Synced {
+    /// Both vectors.
+    pub fn clocks(&self) -> [&Clock; 2] {
+        [&self.body_clock, &self.place_clock]
+    }
+}

@@ -14,6 +14,7 @@ use ahoy_wire::sync::{
 use super::gossip::Gossip;
 use super::local::Local;
 use super::merge::{conflict_copy, merge_body, merge_place};
+use super::numbers::Numbers;
 use super::plan::Work;
 use super::planted::{self, Bug};
 use super::tree::{Census, Node, Tree};
@@ -49,6 +50,7 @@ pub struct Engine {
     asks: u64,
     pub(super) tally: Tally,
     pub(super) unnoted: Unnoted,
+    pub(super) numbers: Numbers,
 }
 
 /// Whether the engine trusts the disk.
@@ -103,6 +105,7 @@ pub struct LinkProgress {
 impl Engine {
     /// An engine with what its index remembers; `rows` in any order, the latest of each kind.
     pub fn new(who: Identity, rows: impl IntoIterator<Item = Row>) -> Self {
+        let numbers = Numbers::new(who.replica, who.spare);
         let mut engine = Self {
             gossip: Gossip::default(),
             who,
@@ -121,10 +124,15 @@ impl Engine {
             asks: 0,
             tally: Tally::default(),
             unnoted: Unnoted::default(),
+            numbers,
         };
         engine.work.set_order(engine.who.replica);
         for row in rows {
             engine.restore(row);
+        }
+        engine.numbers.believe(engine.dots);
+        if engine.who.is_put_back {
+            engine.numbers.renew();
         }
         let floor = engine.who.floor.min(COUNT_MAX);
         engine.dots = engine.dots.max(floor);
@@ -156,6 +164,7 @@ impl Engine {
             }
             Row::Heard { replica, upto } => self.gossip.remember(replica, upto),
             Row::Counters { .. } if planted::is(Bug::CountersForgotten) => {}
+            Row::Numbers(own) => self.numbers.restore(own),
             Row::Counters { dots, sequence } => {
                 self.dots = self.dots.max(dots);
                 self.sequence = self.sequence.max(sequence);
@@ -232,6 +241,8 @@ impl Engine {
             };
             effects.push(Effect::Keep(row));
         }
+        let numbers = self.numbers.take_stale();
+        effects.extend(numbers.map(|own| Effect::Keep(Row::Numbers(own))));
         effects.append(&mut self.out);
         effects
     }
@@ -370,9 +381,10 @@ impl Engine {
             self.dots = self.dots.saturating_add(1);
         }
         self.stale_counters = true;
+        self.numbers.give(self.dots);
         Dot {
             count: self.dots,
-            replica: self.who.replica,
+            replica: self.numbers.current(),
         }
     }
 
@@ -439,12 +451,23 @@ impl Engine {
             self.tell_conflict(id, &copy.place.name);
             self.absorb(copy, None);
         }
+        self.replace(id, sequence, record, proof);
+        true
+    }
+
+    /// A known node has another record now than the one that this machine held under `sequence`.
+    pub(super) fn replace(
+        &mut self,
+        id: NodeId,
+        sequence: u64,
+        record: Record,
+        proof: Option<WriteSignature>,
+    ) {
         self.log.remove(&sequence);
         self.work.hurry(id);
         self.tree.set_record(record, proof);
         self.gossip.changed(id);
         self.keep(id);
-        true
     }
 
     fn tell_conflict(&mut self, id: NodeId, copy: &Name) {
@@ -458,14 +481,16 @@ impl Engine {
 
     /// Changes are counted so that whatever is made by somebody who has seen a change has a higher
     /// number than that: a later dot never loses to an earlier one, in whatever order they meet.
-    /// And a change of this machine that it does not remember (an index put back from a backup)
-    /// must not have its number given again.
+    /// And a change of this machine that it does not remember must not have its number given again.
     fn learn_dots(&mut self, record: &Record) {
         if planted::is(Bug::CountersForgotten) {
             return;
         }
-        let me = self.who.replica;
+        let me = self.numbers.current();
         let clocks = [&record.place.clock, &record.body.clock];
+        for clock in clocks {
+            self.numbers.learn(clock);
+        }
         let own = clocks.map(|clock| clock.seen(me)).into_iter().max();
         if own.is_some_and(|own| own > self.dots) {
             self.stale_counters = true;
@@ -540,6 +565,8 @@ mod tests {
             replica,
             label: Default::default(),
             rights,
+            spare: ReplicaId(9),
+            is_put_back: false,
             floor: 0,
         };
         let (mut engine, now) = (Engine::new(who, []), Moment::default());

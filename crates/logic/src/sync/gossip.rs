@@ -49,6 +49,8 @@ struct Link {
     early: BTreeMap<NodeId, u64>,
     /// Records that it is to hear of although they are not held here; see [`Engine::plead`].
     pleas: BTreeSet<NodeId>,
+    /// Those of which it has heard so.
+    pleaded: BTreeSet<NodeId>,
     /// What it has confirmed to hold.
     holds: u64,
     /// What of it we have told it that we hold.
@@ -72,6 +74,7 @@ impl Gossip {
     pub(super) fn changed(&mut self, id: NodeId) {
         for link in self.links.values_mut() {
             link.echoes.remove(&id);
+            link.pleaded.remove(&id);
         }
     }
 
@@ -131,13 +134,14 @@ impl Engine {
             echoes: BTreeSet::new(),
             early: BTreeMap::new(),
             pleas: BTreeSet::new(),
+            pleaded: BTreeSet::new(),
             holds: 0,
             confirmed: 0,
             owed: 0,
         };
         self.gossip.links.insert(link, fresh);
         let hello = Hello {
-            replica: self.who.replica,
+            replica: self.numbers.current(),
             label: self.who.label.clone(),
             // What there is to be heard. The numbers to come are higher by a leap, and nothing
             // may ever have one between.
@@ -163,20 +167,23 @@ impl Engine {
         };
         match message {
             Message::Hello(hello) => {
-                if hello.replica == self.who.replica || state.who.is_some() {
+                if hello.replica == self.numbers.current() || state.who.is_some() {
                     let reason = "it says hello twice, or is a copy of this very folder".into();
                     self.out.push(Effect::Hang { link, reason });
                     return;
                 }
                 let since = self.gossip.heard.get(&hello.replica).copied().unwrap_or(0);
                 state.confirmed = since;
+                let known = self.numbers.known(hello.replica);
                 state.who = Some(hello);
                 self.out.push(Effect::Say {
                     link,
-                    message: Message::Want { since },
+                    message: Message::Want { since, known },
                 });
             }
-            Message::Want { since } => {
+            Message::Want { known, .. }
+                if self.is_from_lost_life(self.numbers.current(), known) => {}
+            Message::Want { since, .. } => {
                 // A peer that has heard more than there is remembers a log we no longer have.
                 let since = if since > self.sequence() { 0 } else { since };
                 let skipped = u64::from(since > 0 && planted::is(Bug::RecordSkipped));
@@ -208,6 +215,11 @@ impl Engine {
             self.out.push(Effect::Hang { link, reason });
             return;
         };
+        // Before anything of it is merged, so that nothing of it gives way to what claims to have
+        // seen it.
+        if (records.items.iter()).any(|item| self.is_record_from_lost_life(&item.record)) {
+            return;
+        }
         for item in records.items {
             if !item.record.is_sound() {
                 let reason = "it sent a record that contradicts itself".into();
@@ -243,10 +255,13 @@ impl Engine {
     /// A content is nowhere to be had, and only its author can say that it is gone. The author may
     /// never have heard of it in this connection (it lost a conflict that the author, who went on
     /// from that version, never met), so everybody is told of the record that waits for its
-    /// content: whoever does not have it either tells others.
+    /// content: whoever does not have it either tells others. Once on each link, and on those that
+    /// are opened later too: an author that was put back from a backup has to hear of it again.
     pub(super) fn plead(&mut self, id: NodeId) {
         for link in self.gossip.links.values_mut() {
-            link.pleas.insert(id);
+            if link.pleaded.insert(id) {
+                link.pleas.insert(id);
+            }
         }
     }
 
@@ -378,7 +393,7 @@ impl Engine {
             .synced
             .as_ref()
             .and_then(|synced| synced.value.content());
-        let own = node.record.body.dot.replica == self.who.replica;
+        let own = self.numbers.is_own(node.record.body.dot.replica);
         let attach = small
             .filter(|(_, size)| (1..=INLINE_BYTES_MAX as u64).contains(size))
             .filter(|content| node.record.body.value.content() == Some(*content))

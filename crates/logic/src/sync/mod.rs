@@ -18,6 +18,7 @@ pub mod meet;
 pub mod merge;
 mod missing;
 mod names;
+mod numbers;
 mod plan;
 pub mod planted;
 mod port;
@@ -33,6 +34,7 @@ mod work;
 pub use disk::{Found, Print, Sighting, Synced, Time};
 pub use engine::{Engine, LinkProgress, Progress, State};
 pub use guard::Withheld;
+pub use numbers::Counted;
 pub use port::Identity;
 pub use port::{
     Act, Effect, Input, JobId, LinkId, Look, Notice, Outcome, Outgoing, Rights, Row, Source, Step,

@@ -13,7 +13,7 @@ use ahoy_wire::sync::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Print, Sighting, Synced};
+use super::{Counted, Print, Sighting, Synced};
 
 /// A session with one peer; numbers are never reused within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -409,13 +409,24 @@ pub enum Row {
         /// Sequence numbers given so far.
         sequence: u64,
     },
+    /// The numbers under which this machine counts its changes.
+    Numbers(
+        /// The one in use comes last; the first was the machine's own from the beginning.
+        Vec<Counted>,
+    ),
 }
 
 /// Who this engine is.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// This copy of the share.
+    /// This copy of the share: the number that it began with. If its index says that another one
+    /// is in use, that counts.
     pub replica: ReplicaId,
+    /// A number drawn at random for this run: to be used from the moment at which it turns out that
+    /// the index is from a backup (`sync-38`).
+    pub spare: ReplicaId,
+    /// The host knows that the index is from a backup: it is not the file that was written last.
+    pub is_put_back: bool,
     /// The device's name.
     pub label: Label,
     /// Whether this machine may change the share.

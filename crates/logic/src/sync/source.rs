@@ -91,7 +91,7 @@ impl Engine {
                         self.give_up(id);
                         return Err(Verdict::Again);
                     }
-                    if asked == AUTHOR_REFUSALS {
+                    if asked >= AUTHOR_REFUSALS {
                         self.plead(id);
                     }
                     return Err(self.pause(id, REFUSAL_PAUSE));
@@ -121,7 +121,7 @@ impl Engine {
         let body = &node.record.body;
         let author = body.dot.replica;
         let is_here = |link: &LinkId| self.gossip.replica(*link) == Some(author);
-        let is_mine = author == self.who.replica;
+        let is_mine = self.numbers.is_own(author);
         is_mine || (body.value.is_gone() && links.iter().any(is_here))
     }
 }

@@ -54,6 +54,16 @@ impl Unnoted {
     }
 }
 
+impl Unnoted {
+    /// Changes all vectors in it.
+    pub fn each_clock(&mut self, change: impl Fn(&mut Clock)) {
+        for wanted in self.wanted.values_mut() {
+            change(&mut wanted.body_clock);
+            change(&mut wanted.place_clock);
+        }
+    }
+}
+
 impl Engine {
     /// Something is at this name where nothing is known to be: the node that an earlier run has put
     /// there, with the clocks of the version that it put.

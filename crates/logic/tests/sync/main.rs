@@ -2,6 +2,7 @@
 //! every pair of things done apart, on two machines and on three. How engines fare in bad weather
 //! is shown by the simulator.
 
+mod backup;
 mod corpus;
 mod disk;
 mod folder;

@@ -13,6 +13,8 @@ use ahoy_wire::sync::{
 
 pub const ME: ReplicaId = ReplicaId(1);
 pub const OTHER: ReplicaId = ReplicaId(2);
+/// Drawn, in case that its own has been used.
+pub const SPARE: ReplicaId = ReplicaId(90);
 pub const LINK: LinkId = LinkId(7);
 
 pub struct One {
@@ -29,10 +31,17 @@ impl One {
 
     /// One whose numbers begin above `floor`.
     pub fn beginning(rights: Rights, rows: Vec<Row>, floor: u64) -> Self {
+        Self::with_index(rights, rows, floor, false)
+    }
+
+    /// One whose host may know that the index is from a backup.
+    pub fn with_index(rights: Rights, rows: Vec<Row>, floor: u64, is_put_back: bool) -> Self {
         let who = Identity {
             replica: ME,
             label: Label::tidy("me"),
             rights,
+            spare: SPARE,
+            is_put_back,
             floor,
         };
         Self {
@@ -119,7 +128,7 @@ impl One {
             rights: Rights::Writer,
         });
         effects.extend(self.hear(link, hello(replica, 0)));
-        effects.extend(self.hear(link, Message::Want { since: 0 }));
+        effects.extend(self.hear(link, Message::Want { since: 0, known: 0 }));
         effects
     }
 

@@ -30,6 +30,7 @@ pub struct Peer {
     nodes: BTreeMap<u64, Row>,
     heard: BTreeMap<ReplicaId, Row>,
     counters: Option<Row>,
+    numbers: Option<Row>,
     pub told: Vec<ahoy_logic::sync::Notice>,
 }
 
@@ -53,6 +54,7 @@ impl Peers {
             nodes: BTreeMap::new(),
             heard: BTreeMap::new(),
             counters: None,
+            numbers: None,
             told: Vec::new(),
         };
         let mut peers = Self {
@@ -77,11 +79,17 @@ impl Peers {
             replica: ReplicaId(index as u64 + 1),
             label: Label::tidy(["a", "b", "c"][index]),
             rights: Rights::Writer,
+            spare: ReplicaId(100 + index as u64),
+            is_put_back: false,
             floor: 0,
         };
         let peer = &mut self.all[index];
         let rows = peer.nodes.values().chain(peer.heard.values());
-        let rows: Vec<Row> = rows.chain(&peer.counters).cloned().collect();
+        let rows: Vec<Row> = rows
+            .chain(&peer.counters)
+            .chain(&peer.numbers)
+            .cloned()
+            .collect();
         peer.engine = Some(Engine::new(who, rows));
         self.scan(index);
     }
@@ -301,6 +309,7 @@ impl Peers {
                 Row::Node { number, .. } => drop(peer.nodes.insert(*number, row)),
                 Row::Heard { replica, .. } => drop(peer.heard.insert(*replica, row)),
                 Row::Counters { .. } => peer.counters = Some(row),
+                Row::Numbers(_) => peer.numbers = Some(row),
             },
             Effect::Say { link, message } => self.say(link, message),
             Effect::Send { link, upto, items } => {

@@ -78,6 +78,6 @@ fn what_it_deletes_comes_back() {
 #[test]
 fn it_passes_nothing_on_that_no_writer_has_signed() {
     let (mut one, third) = with_a_file();
-    let asked_again = one.hear(third, ahoy_wire::sync::Message::Want { since: 0 });
+    let asked_again = one.hear(third, ahoy_wire::sync::Message::Want { since: 0, known: 0 });
     assert!(sent(&asked_again, third).is_empty());
 }

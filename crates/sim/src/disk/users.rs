@@ -67,6 +67,18 @@ impl Disk {
         true
     }
 
+    /// Sets the times to now.
+    pub fn touch(&mut self, path: &RelPath) -> bool {
+        let Some(inode) = self.find(path) else {
+            return false;
+        };
+        let (mtime, ctime) = self.stamp();
+        let node = self.inode_mut(inode);
+        (node.mtime, node.ctime) = (mtime, ctime);
+        self.changed();
+        true
+    }
+
     /// Removes a file, or a directory with everything in it.
     pub fn remove(&mut self, path: &RelPath) -> bool {
         let done = self.take_out(path).is_some();

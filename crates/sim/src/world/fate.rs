@@ -130,7 +130,10 @@ impl World {
         self.crash(machine);
         let before = self.machines[machine].disk.contents();
         let what = self.dice.below(3);
+        // A file that was copied back has another inode; a whole device that was set back has not.
+        let is_seen = what < 2 && self.dice.chance(50);
         let it = &mut self.machines[machine];
+        it.is_put_back |= is_seen;
         match what {
             0 => (it.disk, it.index) = (disk, index),
             1 => it.index = index,
@@ -138,7 +141,8 @@ impl World {
         }
         let names = ["disk and index", "index", "disk"];
         self.note(machine, "backup", || {
-            format!("restored: {}", names[what as usize])
+            let how = if is_seen { ", and that is seen" } else { "" };
+            format!("restored: {}{how}", names[what as usize])
         });
         for content in before {
             // Whoever puts back a folder under an index that knows better has changed all of it.

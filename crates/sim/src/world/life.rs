@@ -10,6 +10,9 @@ use crate::disk::{Content, Disk};
 /// So many changes fit into one millisecond of the numbers that a start begins with.
 const FLOOR_STEP: u64 = 1 << 10;
 
+/// Numbers that are drawn in the course of a run are above this, those of the beginning below.
+const FIRST_DRAWN: u64 = 1000;
+
 impl World {
     pub(super) fn machine(&mut self, index: usize) -> Machine {
         let weather = &self.weather;
@@ -32,6 +35,7 @@ impl World {
             run: 0,
             index: Index::default(),
             backup: None,
+            is_put_back: false,
             eyes_free: 0,
             epoch: 0,
             tick_at: None,
@@ -53,6 +57,8 @@ impl World {
             let wall = wall(self.now, self.machines[machine].skew);
             floor = wall.unsigned_abs() * FLOOR_STEP;
         }
+        self.drawn += 1;
+        let spare = ReplicaId(FIRST_DRAWN + self.drawn);
         let it = &mut self.machines[machine];
         it.run += 1;
         it.eyes_free = self.now;
@@ -61,6 +67,8 @@ impl World {
             replica: it.replica,
             label: Label::tidy(&format!("m{machine}")),
             rights: it.rights,
+            spare,
+            is_put_back: it.is_put_back,
             floor,
         };
         it.engine = Some(Engine::new(

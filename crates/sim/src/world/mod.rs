@@ -6,6 +6,7 @@
 //! die between any two events and in the midst of a turn, power may fail at any moment, and the
 //! watcher may miss things.
 
+mod busy;
 mod eyes;
 mod fate;
 mod hands;
@@ -85,6 +86,7 @@ struct Index {
     nodes: BTreeMap<u64, Row>,
     heard: BTreeMap<ReplicaId, Row>,
     counters: Option<Row>,
+    numbers: Option<Row>,
 }
 
 /// How a process ends in the midst of its next turn.
@@ -106,6 +108,9 @@ struct Machine {
     run: u64,
     index: Index,
     backup: Option<(Disk, Index)>,
+    /// The index is not the file that the last run wrote, and the host sees that until the engine
+    /// has kept its new numbers.
+    is_put_back: bool,
     eyes_free: Millis,
     epoch: u64,
     tick_at: Option<Millis>,
@@ -154,6 +159,8 @@ pub struct World {
     /// The same by their hashes.
     hashes: BTreeMap<Hash, Content>,
     tokens: u64,
+    /// Numbers that machines have drawn.
+    drawn: u64,
     /// Contents that a user who had them replaced or deleted.
     given_up: BTreeSet<Content>,
     /// What each change (of place, if true) made of a node, to see that no two are counted alike.
@@ -188,6 +195,7 @@ impl World {
             written: BTreeMap::new(),
             hashes: BTreeMap::new(),
             tokens: 0,
+            drawn: 0,
             given_up: BTreeSet::new(),
             made: BTreeMap::new(),
             wrong: None,

@@ -3,16 +3,43 @@
 use std::time::Duration;
 
 use ahoy_logic::moment::Moment;
-use ahoy_logic::sync::{Effect, Input, Notice, Rights, Row};
-use ahoy_wire::sync::{Dot, Message, NodeId, Record, Records, Value};
+use ahoy_logic::sync::{Counted, Effect, Input, Notice, Rights, Row};
+use ahoy_wire::sync::{Dot, Message, NodeId, Record, Records, RelPath, ReplicaId, Value};
 
-use super::{Event, Index, Made, Mail, World};
+use super::{Event, Index, Machine, Made, Mail, World};
 use crate::Flaw;
+use crate::disk::Content;
 
 impl Index {
     pub(super) fn rows(&self) -> impl Iterator<Item = &Row> {
         let rows = self.nodes.values().chain(self.heard.values());
         rows.chain(self.counters.as_ref())
+            .chain(self.numbers.as_ref())
+    }
+
+    /// Where the node of this row is on the disk, as far as the index knows.
+    fn path(&self, number: u64) -> Option<RelPath> {
+        let mut names = Vec::new();
+        let mut at = self.nodes.get(&number);
+        loop {
+            let Some(Row::Node { synced, .. }) = at else {
+                return None;
+            };
+            let synced = synced.as_ref()?;
+            names.push(&synced.name);
+            if synced.parent == NodeId::ROOT {
+                break;
+            }
+            if names.len() > self.nodes.len() {
+                return None;
+            }
+            at = self
+                .nodes
+                .values()
+                .find(|row| matches!(row, Row::Node { record, .. } if record.id == synced.parent));
+        }
+        let down = names.into_iter().rev();
+        down.fold(Some(RelPath::root()), |path, name| path?.join(name))
     }
 
     fn keep(&mut self, row: Row) {
@@ -20,7 +47,17 @@ impl Index {
             Row::Node { number, .. } => drop(self.nodes.insert(*number, row)),
             Row::Heard { replica, .. } => drop(self.heard.insert(*replica, row)),
             Row::Counters { .. } => self.counters = Some(row),
+            Row::Numbers(_) => self.numbers = Some(row),
         }
+    }
+}
+
+impl Machine {
+    /// Whether it counts its changes under that number, or has done so.
+    fn is_own(&self, replica: ReplicaId) -> bool {
+        let has = |own: &Vec<Counted>| own.iter().any(|own| own.replica == replica);
+        replica == self.replica
+            || matches!(&self.index.numbers, Some(Row::Numbers(own)) if has(own))
     }
 }
 
@@ -94,10 +131,16 @@ impl World {
             it.disk.sync();
             it.unsynced = false;
         }
+        for effect in &rows {
+            if let Effect::Keep(row) = effect {
+                self.examine(machine, row);
+            }
+        }
         for effect in rows {
             if let Effect::Keep(row) = effect {
-                self.examine(machine, &row);
-                self.machines[machine].index.keep(row);
+                let it = &mut self.machines[machine];
+                it.is_put_back &= !matches!(row, Row::Numbers(_));
+                it.index.keep(row);
             }
         }
     }
@@ -105,7 +148,13 @@ impl World {
     /// The index may not claim what the disk lacks (`sync-27`), and no two changes may be counted
     /// alike (`sync-12`).
     fn examine(&mut self, machine: usize, row: &Row) {
-        let Row::Node { record, synced, .. } = row else {
+        let Row::Node {
+            number,
+            record,
+            synced,
+            ..
+        } = row
+        else {
             return;
         };
         if let Some(synced) = synced
@@ -118,7 +167,7 @@ impl World {
             let name = &synced.name;
             self.wrong(|| format!("the index of m{machine} claims {name:?}, which is not synced"));
         }
-        self.examine_deletion(machine, record);
+        self.examine_deletion(machine, *number, record);
         let value = match &record.body.value {
             // What its deleters had seen of its moves is merged.
             Value::Gone { was, .. } => was.as_ref().clone(),
@@ -133,19 +182,22 @@ impl World {
         }
     }
 
-    /// While the folder is away nothing is deleted that no user has deleted (`sync-25`).
-    fn examine_deletion(&mut self, machine: usize, record: &Record) {
+    /// While the folder is away nothing is deleted that is still in it (`sync-25`).
+    fn examine_deletion(&mut self, machine: usize, number: u64, record: &Record) {
         let it = &self.machines[machine];
         let Value::Gone { was, .. } = &record.body.value else {
             return;
         };
         let is_known = self.made.contains_key(&(record.id, record.body.dot, false));
-        let is_own = record.body.dot.replica == it.replica && !is_known;
+        let is_own = it.is_own(record.body.dot.replica) && !is_known;
         if !it.is_away || !is_own || it.rights == Rights::Reader {
             return;
         }
         let found = was.content().and_then(|(hash, _)| self.hashes.get(&hash));
-        if let Some(content) = found.copied().filter(|it| !self.given_up.contains(it)) {
+        let at = it.index.path(number);
+        let there = at.and_then(|path| it.disk.content_at(&path));
+        let is_there = |content: &Content| there == Some(*content);
+        if let Some(content) = found.copied().filter(is_there) {
             self.wrong(|| format!("m{machine} deletes {content:?} while its folder is away"));
         }
     }
@@ -177,6 +229,7 @@ impl World {
                 self.note(machine, "hangs", || format!("up: {reason}"));
                 if let Some(link) = self.links.iter().position(|l| l.ids.contains(&link)) {
                     self.cut(link);
+                    self.soon(3000, Event::Connect);
                 }
             }
             Effect::Do(step) => {

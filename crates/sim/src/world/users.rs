@@ -7,7 +7,7 @@ use super::World;
 use crate::disk::{Content, Kind};
 
 impl World {
-    fn paths(&self, machine: usize) -> Vec<RelPath> {
+    pub(super) fn paths(&self, machine: usize) -> Vec<RelPath> {
         self.machines[machine].disk.tree().into_keys().collect()
     }
 
@@ -55,7 +55,7 @@ impl World {
     }
 
     /// A user no longer wants these. What a reader's user does counts only for what is his.
-    fn give_up(&mut self, machine: usize, contents: Vec<Content>) {
+    pub(super) fn give_up(&mut self, machine: usize, contents: Vec<Content>) {
         let is_reader = self.machines[machine].rights == Rights::Reader;
         let written = &self.written;
         let counts = |content: &Content| !is_reader || written.get(content) == Some(&machine);
@@ -67,6 +67,13 @@ impl World {
         let paths = self.paths(machine);
         let old = self.dice.pick(&paths);
         let fresh = self.fresh_path(machine);
+        let busy = self.weather.busy_percent;
+        if busy > 0 && self.dice.chance(busy) {
+            if let Some(old) = old {
+                self.busy_deed(machine, &old, &fresh);
+            }
+            return;
+        }
         let deed = self.dice.below(100);
         match (deed, old) {
             (0..35, _) => self.write(machine, &fresh),
@@ -103,7 +110,7 @@ impl World {
         }
     }
 
-    fn write(&mut self, machine: usize, path: &RelPath) {
+    pub(super) fn write(&mut self, machine: usize, path: &RelPath) {
         let lost = self.machines[machine].disk.contents_below(path);
         let content = self.some_content(machine);
         let in_place = self.dice.chance(50);
@@ -123,7 +130,7 @@ impl World {
         self.watch(machine, path);
     }
 
-    fn rename(&mut self, machine: usize, old: &RelPath, fresh: &RelPath) {
+    pub(super) fn rename(&mut self, machine: usize, old: &RelPath, fresh: &RelPath) {
         let there = self.machines[machine].disk.contents_below(fresh);
         if self.machines[machine].disk.rename(old, fresh) {
             self.note(machine, "user", || format!("renames {old:?} {fresh:?}"));

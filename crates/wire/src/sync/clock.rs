@@ -115,6 +115,19 @@ impl Clock {
         self.seen(dot.replica) >= dot.count
     }
 
+    /// Each replica that it names, with the highest count seen of it.
+    pub fn entries(&self) -> impl Iterator<Item = (ReplicaId, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// Takes back that more than `most` changes of a replica have been seen.
+    pub fn cap(&mut self, replica: ReplicaId, most: u64) {
+        if let Ok(i) = self.0.binary_search_by_key(&replica, |e| e.0) {
+            self.0[i].1 = self.0[i].1.min(most);
+        }
+        self.0.retain(|entry| entry.1 > 0);
+    }
+
     /// How many replicas it names.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -180,6 +193,19 @@ mod tests {
     fn a_join_has_seen_both() {
         let joined = clock(&[(1, 2), (3, 1)]).join(&clock(&[(1, 1), (2, 5)]));
         assert_eq!(joined, clock(&[(1, 2), (2, 5), (3, 1)]));
+    }
+
+    #[test]
+    fn what_is_taken_back_has_not_been_seen() {
+        let capped = |replica, most| {
+            let mut clock = clock(&[(1, 5), (2, 7)]);
+            clock.cap(ReplicaId(replica), most);
+            clock
+        };
+        assert_eq!(capped(2, 3), clock(&[(1, 5), (2, 3)]));
+        assert_eq!(capped(2, 9), clock(&[(1, 5), (2, 7)]));
+        assert_eq!(capped(2, 0), clock(&[(1, 5)]));
+        assert_eq!(capped(3, 0), clock(&[(1, 5), (2, 7)]));
     }
 
     // sync-13.

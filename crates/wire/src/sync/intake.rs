@@ -221,7 +221,10 @@ mod tests {
         };
         vec![
             Frame::Ping,
-            Frame::Message(Message::Want { since: 1 << 40 }),
+            Frame::Message(Message::Want {
+                since: 1 << 40,
+                known: 0,
+            }),
             Frame::Get {
                 request: 7,
                 wanted,

@@ -51,6 +51,17 @@ pub enum RootError {
         /// The system's words.
         reason: String,
     },
+    /// Names that differ in case only are one there: two files of a share would be one, and what
+    /// is done to one of them done to the other.
+    #[error(
+        "{} is on a file system that does not tell upper from lower case; files whose names differ \
+         only in that would destroy each other there",
+        path.display()
+    )]
+    Folding {
+        /// Which.
+        path: PathBuf,
+    },
     /// Anything else.
     #[error("{}: {reason}", path.display())]
     System {
@@ -84,6 +95,9 @@ impl Root {
         let root = rustix::fs::openat(CWD, &path, flags, Mode::empty())
             .and_then(|dir| Self::enter(path.clone(), dir));
         let root = root.map_err(|errno| explain(&path, errno))?;
+        if root.folds_case() {
+            return Err(RootError::Folding { path });
+        }
         root.sweep();
         Ok(root)
     }
@@ -120,6 +134,12 @@ impl Root {
             && (at.stx_dev_major, at.stx_dev_minor) == self.device
             && self.state_is_linked();
         same && self.marker_is_there()
+    }
+
+    /// Whether the directory that is there as `tmp` is there as `TMP` as well.
+    fn folds_case(&self) -> bool {
+        let at = |name: &[u8]| print::glance(&self.state, name, self.device);
+        matches!((at(b"tmp"), at(b"TMP")), (Ok(a), Ok(b)) if a.print.same_file(&b.print))
     }
 
     /// The state directory that we hold is the one that stands in the root.

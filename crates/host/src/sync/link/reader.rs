@@ -280,7 +280,7 @@ fn hear(link: &Link, message: Message) -> Result<(), Ending> {
             spent.map_err(|_| Ending::NoCredit)?;
             check_signatures(link, records)?;
         }
-        Message::Want { since } => link.told_upto.store(*since, Ordering::Release),
+        Message::Want { since, .. } => link.told_upto.store(*since, Ordering::Release),
         Message::Hello(_) | Message::Holding { .. } => {}
     }
     link.around.port.input(Input::Heard {

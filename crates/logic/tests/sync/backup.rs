@@ -1,0 +1,220 @@
+//! A machine whose index was put back from a backup: it has made changes of which it does not know,
+//! and others do.
+
+use ahoy_logic::sync::merge::merge_body;
+use ahoy_logic::sync::{Effect, Input, LinkId, Rights, Row};
+use ahoy_wire::sync::{Clock, Dot, Hash, Message, Record, ReplicaId, Value};
+
+use crate::one::{
+    LINK, ME, OTHER, One, SPARE, file, hello, is_hung_up, print, records, sent, steps,
+};
+
+const LEAP: u64 = 1 << 30;
+
+/// A file was written twice. The index is from before the second time; the record is of it.
+fn lost_life() -> (Vec<Row>, Record) {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    one.write("a", 1);
+    let backup = one.rows.clone();
+    one.give(Input::Room { link: LINK });
+    let told = one.write("a", 2);
+    let record = sent(&told, LINK)[0].clone();
+    assert_eq!(content(&record), Hash([2; 32]));
+    (backup, record)
+}
+
+fn content(record: &Record) -> Hash {
+    match &record.body.value {
+        Value::File { hash, .. } => *hash,
+        Value::Dir(_) | Value::Link { .. } | Value::Gone { .. } => panic!("{record:?}"),
+    }
+}
+
+/// A life after that, in which the file is written a third time before anybody comes.
+fn next_life(backup: Vec<Row>, is_put_back: bool) -> One {
+    let mut one = One::with_index(Rights::Writer, backup, LEAP, is_put_back);
+    one.look(&[("a", print(1))]);
+    one.write("a", 3);
+    one
+}
+
+fn open(one: &mut One, link: LinkId) -> (Vec<Effect>, ReplicaId) {
+    let rights = Rights::Writer;
+    let effects = one.give(Input::Opened { link, rights });
+    let said = effects.iter().find_map(|effect| match effect {
+        Effect::Say {
+            message: Message::Hello(hello),
+            ..
+        } => Some(hello.replica),
+        Effect::Say { .. }
+        | Effect::Do(_)
+        | Effect::Keep(_)
+        | Effect::Send { .. }
+        | Effect::Accept { .. }
+        | Effect::Hang { .. }
+        | Effect::Look { .. }
+        | Effect::Read { .. }
+        | Effect::Tell(_) => None,
+    });
+    let said = said.expect("it says hello");
+    (effects, said)
+}
+
+fn want(known: u64) -> Message {
+    Message::Want { since: 0, known }
+}
+
+/// What it says of the file on a new link, to somebody who wants everything.
+fn told(one: &mut One) -> Record {
+    let link = LinkId(8);
+    assert_eq!(open(one, link).1, SPARE);
+    one.hear(link, hello(OTHER, 0));
+    let effects = one.hear(link, want(0));
+    assert!(!is_hung_up(&effects), "{effects:?}");
+    sent(&effects, link)[0].clone()
+}
+
+/// Whoever has the lost version and hears of the later one keeps both.
+fn is_kept_beside(lost: &Record, told: &Record) {
+    let merged = merge_body(&lost.body, &told.body);
+    assert_eq!(merged.body, {
+        let clock = lost.body.clock.join(&told.body.clock);
+        ahoy_wire::sync::Body {
+            clock,
+            ..told.body.clone()
+        }
+    });
+    assert_eq!(merged.lost.as_ref(), Some(&lost.body));
+}
+
+// sync-38: the peer knows of a change that the index does not know, and says so before it is told
+// anything.
+#[test]
+fn who_was_put_back_from_a_backup_goes_on_under_a_new_number() {
+    let (backup, lost) = lost_life();
+    let mut one = next_life(backup, false);
+    assert_eq!(open(&mut one, LINK).1, ME);
+    one.hear(LINK, hello(OTHER, 0));
+    let effects = one.hear(LINK, want(lost.body.dot.count));
+    assert!(is_hung_up(&effects), "{effects:?}");
+    assert!(sent(&effects, LINK).is_empty(), "{effects:?}");
+    let record = told(&mut one);
+    assert_eq!(content(&record), Hash([3; 32]));
+    assert_eq!(record.body.dot.replica, SPARE);
+    assert_eq!(record.place.dot, lost.place.dot, "it had seen that");
+    assert!(!record.body.clock.has(lost.body.dot));
+    is_kept_beside(&lost, &record);
+    // It is never forgotten: the next run goes on under that number, and knows the old one.
+    let mut next = One::beginning(Rights::Writer, one.rows, 2 * LEAP);
+    assert_eq!(open(&mut next, LINK).1, SPARE);
+    next.hear(LINK, hello(OTHER, 0));
+    let effects = next.hear(LINK, records([lost], 7));
+    assert!(!is_hung_up(&effects), "{effects:?}");
+}
+
+// sync-38: the same from a record, if the peer has heard of it only after it said hello.
+#[test]
+fn what_a_record_tells_of_a_lost_life_counts_before_it_is_merged() {
+    let (backup, lost) = lost_life();
+    let mut one = next_life(backup, false);
+    open(&mut one, LINK);
+    one.hear(LINK, hello(OTHER, 7));
+    let effects = one.hear(LINK, records([lost.clone()], 7));
+    assert!(is_hung_up(&effects), "{effects:?}");
+    assert_eq!(steps(&effects).count(), 0, "{effects:?}");
+    let record = told(&mut one);
+    is_kept_beside(&lost, &record);
+    let link = LinkId(9);
+    open(&mut one, link);
+    let asked = one.hear(link, hello(ReplicaId(3), 7));
+    assert!(asked.iter().any(|effect| matches!(
+        effect,
+        Effect::Say {
+            message: Message::Want { since: 0, .. },
+            ..
+        }
+    )));
+    let effects = one.hear(link, records([lost.clone()], 7));
+    assert!(!is_hung_up(&effects), "{effects:?}");
+    let is_copy = |step: &&ahoy_logic::sync::Step| step.node != lost.id;
+    assert_eq!(steps(&effects).filter(is_copy).count(), 1, "{effects:?}");
+}
+
+// sync-38: a version that was merged into another one's takes its claim along.
+#[test]
+fn what_others_made_of_it_does_not_claim_more_than_is_known() {
+    let (backup, lost) = lost_life();
+    let mut one = next_life(backup, false);
+    one.meet(LINK, OTHER);
+    one.hear(LINK, records([file("a", 5, LEAP + 100)], 3));
+    let merged = one.engine.tree().node(lost.id).expect("it is there");
+    assert!(merged.record.body.clock.has(lost.body.dot), "so it claims");
+    let effects = one.hear(LINK, want(lost.body.dot.count));
+    assert!(is_hung_up(&effects));
+    let merged = one.engine.tree().node(lost.id).expect("it is there");
+    assert!(!merged.record.body.clock.has(lost.body.dot));
+    assert!(merged.record.is_sound());
+    let synced = merged.synced.as_ref().expect("it is on the disk");
+    assert!(!synced.body_clock.has(lost.body.dot));
+}
+
+// sync-38.
+#[test]
+fn who_sees_that_the_index_was_put_back_begins_under_a_new_number() {
+    let (backup, lost) = lost_life();
+    let mut one = next_life(backup, true);
+    let record = told(&mut one);
+    assert_eq!(record.body.dot.replica, SPARE);
+    is_kept_beside(&lost, &record);
+    assert!(one.rows.iter().any(|row| matches!(row, Row::Numbers(_))));
+}
+
+#[test]
+fn who_knows_all_that_is_known_of_it_keeps_its_number() {
+    let (backup, _) = lost_life();
+    let known = |one: &One| {
+        let seen = one.engine.tree().nodes().map(|(_, node)| {
+            let clocks = [&node.record.place.clock, &node.record.body.clock];
+            clocks.map(|clock: &Clock| clock.seen(ME))
+        });
+        seen.flatten().max().expect("something")
+    };
+    let mut one = next_life(backup.clone(), false);
+    // An index from before anybody wrote down which counts were given knows no less.
+    let rows = backup.into_iter();
+    let rows = rows.filter(|row| !matches!(row, Row::Numbers(_)));
+    let mut old = next_life(rows.collect(), false);
+    for one in [&mut one, &mut old] {
+        open(one, LINK);
+        one.hear(LINK, hello(OTHER, 0));
+        let effects = one.hear(LINK, want(known(one)));
+        assert!(!is_hung_up(&effects), "{effects:?}");
+        let first = sent(&effects, LINK)[0].clone();
+        let again = one.hear(LINK, records([first], 1));
+        assert!(!is_hung_up(&again), "{again:?}");
+    }
+}
+
+/// A writer that makes up changes of this machine can have it take one number in a run, no more.
+#[test]
+fn made_up_changes_do_not_go_on_for_ever() {
+    let mut one = One::started(Rights::Writer);
+    one.write("a", 1);
+    open(&mut one, LINK);
+    one.hear(LINK, hello(OTHER, 0));
+    assert!(is_hung_up(&one.hear(LINK, want(1 << 50))));
+    let link = LinkId(8);
+    assert_eq!(open(&mut one, link).1, SPARE);
+    one.hear(link, hello(OTHER, 0));
+    let made_up = Dot {
+        count: 1 << 50,
+        replica: SPARE,
+    };
+    let effects = one.hear(link, want(made_up.count));
+    assert!(!is_hung_up(&effects), "{effects:?}");
+    let mut record = file("b", 2, 3);
+    record.body.clock.add(made_up);
+    let effects = one.hear(link, records([record], 1));
+    assert!(!is_hung_up(&effects), "{effects:?}");
+}
