@@ -156,6 +156,17 @@ fn floor() -> Result<u64, StartError> {
     Ok((seconds << 20) | u64::from(u32::from_le_bytes(chance) & 0xf_ffff))
 }
 
+/// The numbers of one copy of a share have their upper halves in common, and it is drawn at random.
+const FAMILY: u64 = 0xffff_ffff_0000_0000;
+
+/// Another number for this copy.
+fn spare(replica: ReplicaId) -> Result<ReplicaId, StartError> {
+    let drawn: [u8; 4] = random_bytes().map_err(no_chance)?;
+    Ok(ReplicaId(
+        (replica.0 & FAMILY) | u64::from(u32::from_le_bytes(drawn)),
+    ))
+}
+
 fn no_chance(error: impl std::error::Error + Send + Sync + 'static) -> StartError {
     StartError::System {
         what: "draw random numbers",
@@ -194,7 +205,8 @@ impl Share {
             replica: claim.record.replica,
             label: device.label.clone(),
             rights: membership.rights(),
-            spare: ReplicaId(u64::from_le_bytes(random_bytes().map_err(no_chance)?)),
+            spare: spare(claim.record.replica)?,
+            family: FAMILY,
             is_put_back: index.is_put_back(),
             floor: floor()?,
         };

@@ -105,7 +105,7 @@ pub struct LinkProgress {
 impl Engine {
     /// An engine with what its index remembers; `rows` in any order, the latest of each kind.
     pub fn new(who: Identity, rows: impl IntoIterator<Item = Row>) -> Self {
-        let numbers = Numbers::new(who.replica, who.spare);
+        let numbers = Numbers::new(who.replica, who.spare, who.family);
         let mut engine = Self {
             gossip: Gossip::default(),
             who,
@@ -226,6 +226,7 @@ impl Engine {
                 self.bury_missing();
                 self.look_at_stirred();
             }
+            self.forget_unnoted();
             self.plan();
         }
         self.tell_peers();
@@ -566,6 +567,7 @@ mod tests {
             label: Default::default(),
             rights,
             spare: ReplicaId(9),
+            family: u64::MAX,
             is_put_back: false,
             floor: 0,
         };

@@ -25,6 +25,8 @@ pub struct Local {
     /// The highest number of a look that has been answered.
     pub(super) answered: u64,
     pub(super) missing_inodes: BTreeMap<(u64, Time), NodeId>,
+    /// What is gone, but it, or something in it, is being read at another name.
+    pub(super) moving: BTreeSet<NodeId>,
     /// Files that are being read, by path.
     pub(super) reading: BTreeMap<RelPath, Reading>,
     /// Files that were seen and not read yet, by directory.
@@ -64,6 +66,12 @@ impl Local {
     /// How many files are being read.
     pub fn reading(&self) -> usize {
         self.reading.len()
+    }
+
+    /// The files that are being read, by inode number and birth time.
+    pub fn read_inodes(&self) -> BTreeSet<(u64, Time)> {
+        let prints = self.reading.values().map(|reading| &reading.print);
+        prints.map(|print| (print.inode, print.birth)).collect()
     }
 
     /// Whether what is known of this file may be out of date: it is being read.

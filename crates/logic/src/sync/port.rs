@@ -425,6 +425,9 @@ pub struct Identity {
     /// A number drawn at random for this run: to be used from the moment at which it turns out that
     /// the index is from a backup (`sync-38`).
     pub spare: ReplicaId,
+    /// The bits that all numbers of this copy have in common, and nobody else's have: by them it
+    /// knows those that it has drawn in a life of which its index does not know.
+    pub family: u64,
     /// The host knows that the index is from a backup: it is not the file that was written last.
     pub is_put_back: bool,
     /// The device's name.

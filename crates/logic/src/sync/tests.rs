@@ -63,6 +63,7 @@ impl Bench {
             label: Label::tidy("here"),
             rights: Rights::Writer,
             spare: ReplicaId(9),
+            family: u64::MAX,
             is_put_back: false,
             floor: 0,
         };

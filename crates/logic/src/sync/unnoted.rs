@@ -55,6 +55,11 @@ impl Unnoted {
 }
 
 impl Unnoted {
+    /// This run has put something there itself, and notes it.
+    pub fn forget(&mut self, id: NodeId) {
+        self.wanted.remove(&id);
+    }
+
     /// Changes all vectors in it.
     pub fn each_clock(&mut self, change: impl Fn(&mut Clock)) {
         for wanted in self.wanted.values_mut() {
@@ -90,7 +95,8 @@ impl Engine {
     /// new.
     pub(super) fn forget_unnoted(&mut self) {
         let is_known = self.local.reading() == 0 && self.local.answered + 1 >= self.next_ask();
-        if self.state == State::Running && is_known && self.work.steps_out() == 0 {
+        let is_at_rest = is_known && self.work.steps_out() == 0;
+        if self.state == State::Running && is_at_rest && !self.unnoted.wanted.is_empty() {
             self.unnoted = Unnoted::default();
         }
     }

@@ -90,6 +90,30 @@ fn what_was_put_in_place_and_not_noted_does_not_outlive_its_deletion() {
     assert!(removed, "{effects:?}");
 }
 
+// sync-22, sync-25: what a run puts in its place itself is noted, and not taken for an earlier run's.
+#[test]
+fn what_comes_back_after_its_deletion_is_the_users() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    one.hear(LINK, records([file("a", 1, 1)], 1));
+    let mut next = One::new(Rights::Writer, one.rows);
+    let mut effects = next.look(&[]);
+    effects.extend(next.meet(LINK, OTHER));
+    assert_eq!(steps(&effects).count(), 1, "it is put there in this run");
+    next.carry_out(&effects, Some(print(1)));
+    let suspected = seen_nothing(&mut next, "a", None);
+    let doubted = asked(&suspected).expect("it may be older than the step");
+    let suspected = seen_nothing(&mut next, "a", Some(doubted));
+    let ask = asked(&suspected).expect("it is looked for");
+    let gone = seen_nothing(&mut next, "a", Some(ask));
+    assert!(are_gone(&sent(&gone, LINK)), "{gone:?}");
+    next.give(Input::Room { link: LINK });
+    let back = next.write("a", 1);
+    assert_eq!(steps(&back).count(), 0, "{back:?}");
+    let told = sent(&back, LINK);
+    assert!(!told.is_empty() && !are_gone(&told), "{back:?}");
+}
+
 // sync-21, sync-27.
 #[test]
 fn what_was_put_in_place_and_not_noted_is_no_edit_of_ours() {

@@ -41,6 +41,7 @@ impl One {
             label: Label::tidy("me"),
             rights,
             spare: SPARE,
+            family: u64::MAX,
             is_put_back,
             floor,
         };

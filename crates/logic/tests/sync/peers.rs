@@ -80,6 +80,7 @@ impl Peers {
             label: Label::tidy(["a", "b", "c"][index]),
             rights: Rights::Writer,
             spare: ReplicaId(100 + index as u64),
+            family: u64::MAX,
             is_put_back: false,
             floor: 0,
         };

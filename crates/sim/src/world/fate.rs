@@ -128,6 +128,7 @@ impl World {
             return;
         };
         self.crash(machine);
+        self.is_any_put_back = true;
         let before = self.machines[machine].disk.contents();
         let what = self.dice.below(3);
         // A file that was copied back has another inode; a whole device that was set back has not.

@@ -159,6 +159,8 @@ pub struct World {
     /// The same by their hashes.
     hashes: BTreeMap<Hash, Content>,
     tokens: u64,
+    /// A machine was put back from a backup.
+    is_any_put_back: bool,
     /// Numbers that machines have drawn.
     drawn: u64,
     /// Contents that a user who had them replaced or deleted.
@@ -196,6 +198,7 @@ impl World {
             hashes: BTreeMap::new(),
             tokens: 0,
             drawn: 0,
+            is_any_put_back: false,
             given_up: BTreeSet::new(),
             made: BTreeMap::new(),
             wrong: None,

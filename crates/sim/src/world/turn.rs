@@ -38,8 +38,8 @@ impl Index {
                 .values()
                 .find(|row| matches!(row, Row::Node { record, .. } if record.id == synced.parent));
         }
-        let down = names.into_iter().rev();
-        down.fold(Some(RelPath::root()), |path, name| path?.join(name))
+        let mut down = names.into_iter().rev();
+        down.try_fold(RelPath::root(), |path, name| path.join(name))
     }
 
     fn keep(&mut self, row: Row) {
