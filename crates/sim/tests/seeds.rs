@@ -50,32 +50,6 @@ fn lessons_stay_learnt() {
     }
 }
 
-/// The long form: `AHOY_SEEDS=0..100000 cargo test -p ahoy-sim --test seeds -- --ignored --nocapture`.
-/// The seeds are run one after the other; every one that fails is told.
-#[test]
-#[ignore = "takes as long as one likes"]
-fn as_many_seeds_as_one_likes() {
-    let range = std::env::var("AHOY_SEEDS").expect("AHOY_SEEDS=FIRST..END");
-    let (first, end) = range.split_once("..").expect("FIRST..END");
-    let number = |text: &str| text.parse::<u64>().expect("a number");
-    let (first, end) = (number(first), number(end));
-    let begun = std::time::Instant::now();
-    let (mut events, mut failed) = (0, 0);
-    for seed in first..end {
-        match Run::of(seed).play(false) {
-            Ok(passed) => events += passed.events,
-            Err(failure) => {
-                events += failure.events;
-                failed += 1;
-                println!("seed {seed} fails: {failure}");
-            }
-        }
-    }
-    let seconds = begun.elapsed().as_secs_f64();
-    println!("{range}: {events} events, {failed} failed, {seconds:.1} s");
-    assert_eq!(failed, 0);
-}
-
 #[test]
 fn a_seed_is_the_same_run_twice() {
     for seed in (0..10).chain(MILD_SEEDS..MILD_SEEDS + 10) {

@@ -143,6 +143,15 @@ impl Disk {
         damage
     }
 
+    /// Everything on it was copied there just now: whoever puts back files alone makes new ones.
+    pub fn copied_back(&mut self) {
+        let (_, ctime) = self.stamp();
+        for inode in self.image.inodes.values_mut() {
+            (inode.ctime, inode.birth) = (ctime, ctime);
+        }
+        self.sync();
+    }
+
     /// A copy of the disk as a backup has it, all of it on the device.
     pub fn backup(&self) -> Self {
         let mut copy = self.clone();

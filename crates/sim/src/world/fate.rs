@@ -138,7 +138,10 @@ impl World {
         match what {
             0 => (it.disk, it.index) = (disk, index),
             1 => it.index = index,
-            _ => it.disk = disk,
+            _ => {
+                it.disk = disk;
+                it.disk.copied_back();
+            }
         }
         let names = ["disk and index", "index", "disk"];
         self.note(machine, "backup", || {
