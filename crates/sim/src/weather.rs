@@ -3,8 +3,8 @@
 //! Seeds below [`MILD_SEEDS`] have mild weather: processes die, links break, the watcher misses
 //! things. From there on everything may happen: power fails, disks fill up and refuse, clocks jump,
 //! folders disappear, machines are put back from a backup, one of them may be a reader that cheats.
-//! From [`BUSY_SEEDS`] on the users also do what programs do: copy trees, save with a backup, put one
-//! kind of thing in the place of another, turn directories inside out.
+//! From [`BUSY_SEEDS`] on the users also do what programs do: copy trees, save with a backup, put
+//! one kind of thing in the place of another, turn directories inside out.
 
 use crate::dice::Dice;
 

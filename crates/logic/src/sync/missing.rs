@@ -240,8 +240,8 @@ impl Engine {
         }
     }
 
-    /// False if something in it is being worked on: the work will fail, and then we come again. Or if
-    /// the file is being read at another name: what is known of it is told before its old name is gone.
+    /// False if something in it is being worked on: the work will fail, and then we come again. Or
+    /// if the file is being read at another name: that is told before the old name is gone.
     fn bury(&mut self, id: NodeId, read: &BTreeSet<(u64, Time)>) -> bool {
         let children: Vec<NodeId> = self.tree.in_dir(id).map(|(_, child)| child).collect();
         let is_empty = children.into_iter().all(|child| self.bury(child, read));

@@ -90,7 +90,7 @@ fn what_was_put_in_place_and_not_noted_does_not_outlive_its_deletion() {
     assert!(removed, "{effects:?}");
 }
 
-// sync-22, sync-25: what a run puts in its place itself is noted, and not taken for an earlier run's.
+// sync-22, sync-25: what a run puts in place itself is noted, and not taken for an earlier run's.
 #[test]
 fn what_comes_back_after_its_deletion_is_the_users() {
     let mut one = One::started(Rights::Writer);

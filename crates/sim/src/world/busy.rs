@@ -1,5 +1,5 @@
-//! What programs do for users, in one moment: several steps of which the watcher reports each, and a
-//! look may fall between none of them.
+//! What programs do for users, in one moment: several steps of which the watcher reports each, and
+//! no look falls between them.
 
 use ahoy_wire::sync::{Name, RelPath};
 

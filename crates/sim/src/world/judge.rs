@@ -61,10 +61,10 @@ impl World {
         let kept: BTreeSet<Content> = readers.flat_map(|it| it.disk.contents()).collect();
         for (content, machine) in &self.written {
             let is_readers = self.machines[*machine].rights == Rights::Reader;
-            // What a writer has lost with its disk only a reader may have. It keeps that, but has no
-            // writer's signature for what has been merged with a later version, and cannot send it.
-            let may_readers_keep = is_readers || self.is_any_put_back;
-            let is_here = here.contains(content) || (may_readers_keep && kept.contains(content));
+            // What a writer has lost with its disk only a reader may have. It keeps that, but no
+            // writer has signed what was merged with a later version, and it cannot send it.
+            let may_readers = is_readers || self.is_any_put_back;
+            let is_here = here.contains(content) || (may_readers && kept.contains(content));
             if !is_here && !self.given_up.contains(content) {
                 return Err(self.fault(&format!("{content:?} is lost")));
             }
