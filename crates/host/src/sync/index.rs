@@ -548,31 +548,6 @@ mod tests {
         );
     }
 
-    // sync-38.
-    #[test]
-    fn an_index_that_was_copied_back_is_noticed_until_its_numbers_are_kept() {
-        let temp = tempfile::tempdir().expect("a directory");
-        let (path, copy) = (temp.path().join("index.db"), temp.path().join("copy"));
-        let is_put_back = || {
-            let (index, _) = Index::open(&path, REPLICA).expect("an index");
-            index.is_put_back()
-        };
-        assert!(!is_put_back());
-        assert!(!is_put_back(), "it is the same file");
-        if file_name_for_life(&path).is_none() {
-            return;
-        }
-        std::fs::copy(&path, &copy).expect("copied");
-        std::fs::rename(&copy, &path).expect("put back");
-        assert!(is_put_back());
-        assert!(is_put_back(), "nothing came of it yet");
-        let (mut index, _) = Index::open(&path, REPLICA).expect("an index");
-        index.commit(&[Row::Numbers(Vec::new())]).expect("kept");
-        assert!(!index.is_put_back());
-        drop(index);
-        assert!(!is_put_back());
-    }
-
     #[test]
     fn the_index_of_another_copy_is_refused() {
         let (_dir, path) = place();
