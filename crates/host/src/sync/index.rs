@@ -570,7 +570,7 @@ mod tests {
                 .map(|_| ())
                 .expect_err("it must be refused");
             assert_eq!(
-                matches!(error, IndexError::Newer { version: 2, .. }),
+                matches!(error, IndexError::Newer { version: 3, .. }),
                 newer,
                 "{error}"
             );
@@ -582,7 +582,7 @@ mod tests {
         };
         let id = APPLICATION_ID;
         check(
-            &format!("PRAGMA application_id = {id}; PRAGMA user_version = 2"),
+            &format!("PRAGMA application_id = {id}; PRAGMA user_version = 3"),
             true,
         );
         check("CREATE TABLE letters(a)", false);
