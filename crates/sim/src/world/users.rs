@@ -143,8 +143,11 @@ impl World {
     /// Two names are swapped.
     fn swap(&mut self, machine: usize, old: RelPath, other: RelPath) {
         let spare = RelPath::parse(b"spare").expect("a good path");
+        // A power failure in the midst of an earlier one can have left something there.
+        let lost = self.machines[machine].disk.contents_below(&spare);
         let disk = &mut self.machines[machine].disk;
-        if disk.rename(&old, &spare) {
+        let is_moved = disk.rename(&old, &spare);
+        if is_moved {
             let back = if disk.rename(&other, &old) {
                 &other
             } else {
@@ -153,6 +156,9 @@ impl World {
             disk.rename(&spare, back);
         }
         self.note(machine, "user", || format!("swaps {old:?} {other:?}"));
+        if is_moved {
+            self.give_up(machine, lost);
+        }
         for path in [old, other, spare] {
             self.watch(machine, &path);
         }
