@@ -197,7 +197,7 @@ impl Share {
             accept_empty,
         } = config;
         let (index, rows) = claim.open_index()?;
-        let root = Arc::new(Root::open(claim.root())?);
+        let root = open_root(&claim)?;
         claim.record.listen = ports.addresses();
         claim.save()?;
         let membership = membership(&device, &claim)?;
@@ -316,11 +316,7 @@ fn membership(device: &Device, claim: &Claim) -> Result<Arc<Membership>, StartEr
 }
 
 fn open_root(claim: &Claim) -> Result<Arc<Root>, StartError> {
-    let root = Root::open(claim.root());
-    root.map(Arc::new).map_err(|error| StartError::System {
-        what: "open the folder",
-        source: io::Error::other(error),
-    })
+    Ok(Arc::new(Root::open(claim.root())?))
 }
 
 /// Opens the eyes and hands of the share, and has it look at everything once.
