@@ -138,7 +138,7 @@ impl Clerk {
 fn user_changed_names(rows: &[Row], dots: &mut u64) -> bool {
     let counters = rows.iter().filter_map(|row| match row {
         Row::Counters { dots, .. } => Some(*dots),
-        Row::Node { .. } | Row::Heard { .. } => None,
+        Row::Node { .. } | Row::Heard { .. } | Row::Numbers(_) => None,
     });
     let Some(upto) = counters.max() else {
         return false;
@@ -151,7 +151,7 @@ fn user_changed_names(rows: &[Row], dots: &mut u64) -> bool {
             let was_read = is_new(body.dot) && matches!(body.value, Value::File { .. });
             (is_new(place.dot) || is_new(body.dot)) && !was_read
         }
-        Row::Heard { .. } | Row::Counters { .. } => false,
+        Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => false,
     })
 }
 
