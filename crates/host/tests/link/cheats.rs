@@ -7,7 +7,7 @@ use ahoy_host::sync::link::Pace;
 use ahoy_host::sync::links::Change;
 use ahoy_host::sync::session::accept;
 use ahoy_host::sync::supply::{Supply, SupplyTrouble};
-use ahoy_logic::sync::Input;
+use ahoy_logic::sync::{BATCHES_AHEAD, Input};
 use ahoy_wire::sync::{
     Capability, Chunk, ChunkHash, Frame, Hash, Message, NodeId, Records, Refusal, Wanted,
 };
@@ -81,7 +81,7 @@ fn records_of_a_reader_need_a_writers_word() {
 #[test]
 fn records_need_credit() {
     let (side, link, mut rogue) = rogue(&writers(), &writers(), Pace::default());
-    for _ in 0..4 {
+    for _ in 0..BATCHES_AHEAD {
         assert!(rogue.say(&[records(Vec::new())]));
         assert!(matches!(side.next(), Input::Heard { .. }));
     }

@@ -43,4 +43,4 @@ pub use port::{
 pub use rot::{Suspect, Tally};
 
 /// How many batches of records a peer may send before the first [`Effect::Accept`].
-pub const BATCHES_AHEAD: u32 = 4;
+pub const BATCHES_AHEAD: u32 = 16;
