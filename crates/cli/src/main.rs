@@ -4,6 +4,7 @@
 mod cmd;
 mod live;
 mod printer;
+mod rate;
 mod words;
 
 use std::process::ExitCode;
@@ -31,6 +32,7 @@ enum Verb {
     Ls(cmd::ls::Args),
     Ticket(cmd::ticket::Args),
     Confirm(cmd::confirm::Args),
+    Limit(cmd::limit::Args),
     Scrub(cmd::scrub::Args),
     Check(cmd::check::Args),
     Sim(cmd::sim::Args),
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Ls(args) => cmd::ls::run(args),
         Verb::Ticket(args) => cmd::ticket::run(args),
         Verb::Confirm(args) => cmd::confirm::run(args),
+        Verb::Limit(args) => cmd::limit::run(args),
         Verb::Scrub(args) => cmd::scrub::run(args),
         Verb::Check(args) => cmd::check::run(args),
         Verb::Sim(args) => cmd::sim::run(args),

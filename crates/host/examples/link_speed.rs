@@ -17,6 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Instant;
 
 use ahoy_host::sync::keys::PeerKey;
+use ahoy_host::sync::limits::{Caps, Limits};
 use ahoy_host::sync::link::{Pace, Port, Shelf, Surroundings};
 use ahoy_host::sync::links::Links;
 use ahoy_host::sync::session::{HANDSHAKE_LIMIT, Membership, accept, dial};
@@ -66,6 +67,7 @@ fn links(seed: u8, file: Option<(File, u64)>) -> (Arc<Links>, mpsc::Receiver<Lin
         shelf: Arc::new(OneFile(file)),
         listening_port: None,
         pace: Pace::default(),
+        limits: Limits::new(Caps::default()),
     });
     (links, receiver)
 }

@@ -11,6 +11,7 @@ pub mod echo;
 pub mod enroll;
 pub mod hello;
 pub mod listen;
+pub mod priority;
 pub mod runtime;
 pub mod signals;
 pub mod stop;

@@ -8,6 +8,7 @@ pub mod echo;
 pub mod enroll;
 pub mod expiring;
 pub mod hello;
+pub mod limit;
 pub mod machine;
 pub mod moment;
 pub mod sync;

@@ -46,6 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         | Reply::NoSuchPath
         | Reply::Ticket { .. }
         | Reply::Scrub { .. }
+        | Reply::Limited
         | Reply::Stopping => Err(strange()),
     }
 }

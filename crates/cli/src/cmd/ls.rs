@@ -48,6 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             | Reply::Ticket { .. }
             | Reply::Confirmed { .. }
             | Reply::Scrub { .. }
+            | Reply::Limited
             | Reply::Stopping => return Err(strange()),
         };
         for entry in &entries {

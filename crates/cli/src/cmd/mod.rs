@@ -7,6 +7,7 @@ pub mod echo;
 pub mod enroll;
 pub mod hello;
 pub mod join;
+pub mod limit;
 pub mod ls;
 pub mod peers;
 pub mod scrub;

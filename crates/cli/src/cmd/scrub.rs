@@ -81,6 +81,7 @@ fn question(socket: &Path, request: &Request) -> anyhow::Result<Progress> {
         | Reply::NoSuchPath
         | Reply::Ticket { .. }
         | Reply::Confirmed { .. }
+        | Reply::Limited
         | Reply::Stopping => Err(strange()),
     }
 }

@@ -13,8 +13,11 @@ use serde_json::json;
 
 use super::{Hint, complain, explain, say};
 use crate::live::hinted;
-use crate::live::lines::{notice_words, plain, progress_words};
+use crate::live::lines::{limit_words, notice_words, plain, progress_words};
 use crate::words::{bytes, counted};
+
+/// A process with this niceness has stepped back for everybody.
+const NICENESS_BACKGROUND: i32 = 19;
 
 /// Notices that are shown; `--json` has all.
 const NOTICES_SHOWN: usize = 5;
@@ -222,6 +225,14 @@ fn print(share: &Snapshot) {
         "traffic",
         format!("{} sent, {} received", bytes(sent), bytes(received)),
     );
+    if let Some(words) = limit_words(&share.limits) {
+        line("speed", words);
+    }
+    match share.niceness {
+        NICENESS_BACKGROUND.. => line("priority", "in the background".to_owned()),
+        0 => {}
+        other => line("priority", format!("niceness {other}")),
+    }
     line("confined", confined_words(&share.confinement));
     let skipped = share.notices.len().saturating_sub(NOTICES_SHOWN);
     for notice in &share.notices[skipped..] {

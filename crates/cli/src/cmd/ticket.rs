@@ -38,6 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         | Reply::NoSuchPath
         | Reply::Confirmed { .. }
         | Reply::Scrub { .. }
+        | Reply::Limited
         | Reply::Stopping => {
             return Err(strange());
         }

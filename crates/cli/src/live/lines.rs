@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use ahoy_host::sync::limits::Caps;
 use ahoy_host::sync::share::Event;
 use ahoy_host::sync::status::{Notice, NoticeKind, Snapshot, State};
+use ahoy_logic::limit::Rate;
 use ahoy_wire::sync::escape_for_people;
 
 use super::{Screen, Shown, Title};
@@ -85,6 +87,9 @@ impl Screen for Lines {
                 plain(&snapshot.label)
             ),
         );
+        if let Some(words) = limit_words(&snapshot.limits) {
+            self.say(number, &words);
+        }
         if let Some(ticket) = ticket {
             self.say(number, ticket_words(ticket));
             say(&ticket.text);
@@ -190,6 +195,18 @@ pub fn peer_words(short: &str, label: &str, connected: bool) -> String {
 /// What became of a file.
 pub fn brought_words(removed: bool) -> &'static str {
     if removed { "removed" } else { "brought" }
+}
+
+/// The limits on the process; `None` without any.
+pub fn limit_words(limits: &Caps) -> Option<String> {
+    let words = |rate: Option<Rate>, way| {
+        rate.map(|rate| format!("{}/s {way}", bytes(rate.bytes_per_second())))
+    };
+    let both: Vec<_> = [words(limits.up, "up"), words(limits.down, "down")]
+        .into_iter()
+        .flatten()
+        .collect();
+    (!both.is_empty()).then(|| format!("limited to {}", both.join(", ")))
 }
 
 /// How far long work has come.

@@ -18,8 +18,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use ahoy_host::confine;
+use ahoy_host::priority;
 use ahoy_host::signals;
 use ahoy_host::sync::home::{Claim, Home};
+use ahoy_host::sync::limits::{Caps, Limits};
 use ahoy_host::sync::ports::Ports;
 use ahoy_host::sync::share::{Event, Share, ShareConfig};
 use ahoy_host::sync::status::Snapshot;
@@ -27,6 +29,7 @@ use anyhow::{Context, anyhow};
 
 use crate::cmd::{Hint, explain};
 use crate::printer;
+use crate::rate::{self, Cap};
 
 /// Most events that wait to be shown; what comes while this many wait is not shown, but stands in
 /// `ahoy status`.
@@ -57,6 +60,17 @@ pub struct Foreground {
     /// If the folder is found empty, that is meant: delete its files on all other machines too.
     #[arg(long)]
     pub accept_empty: bool,
+    /// Send at most RATE to all peers together: 500K, 2M, 1.5MiB/s, 10Mbit/s; 0 for no limit. Holds
+    /// for all folders of this process, and is remembered for each of them; without this flag, the
+    /// lowest that is remembered for any of them holds.
+    #[arg(long, value_name = "RATE", env = "AHOY_LIMIT_UP", value_parser = rate::cap)]
+    pub limit_up: Option<Cap>,
+    /// Receive at most RATE from all peers together; the rest as with --limit-up.
+    #[arg(long, value_name = "RATE", env = "AHOY_LIMIT_DOWN", value_parser = rate::cap)]
+    pub limit_down: Option<Cap>,
+    /// Step back for other programs: the lowest priority for the processor and the disk.
+    #[arg(long, env = "AHOY_BACKGROUND")]
+    pub background: bool,
     /// Do without Landlock, by which the kernel keeps this process to its folders and its state.
     #[arg(long, env = "AHOY_NO_LANDLOCK")]
     pub no_landlock: bool,
@@ -73,6 +87,12 @@ impl Foreground {
     pub fn keep_in(&self, claim: &mut Claim) -> anyhow::Result<()> {
         if self.no_mdns || self.mdns {
             claim.record.mdns = self.mdns;
+        }
+        if let Some(Cap(up)) = self.limit_up {
+            claim.record.limits.up = up;
+        }
+        if let Some(Cap(down)) = self.limit_down {
+            claim.record.limits.down = down;
         }
         claim.save().map_err(|error| hinted(error.hint(), error))
     }
@@ -143,7 +163,12 @@ pub fn run(
     args: &Foreground,
     wish: TicketWish,
 ) -> anyhow::Result<ExitCode> {
+    if args.background {
+        priority::step_back().context("cannot take a lower priority")?;
+    }
     confine_to(home, &claims, args)?;
+    let caps = claims.iter().map(|it| it.record.limits);
+    let limits = Limits::new(caps.fold(Caps::default(), Caps::stricter));
     let (sender, receiver) = sync_channel(EVENTS_MAX);
     let titles: Vec<Title> = claims.iter().map(title).collect();
     let last: Vec<_> = claims.iter().map(|it| it.record.listen.clone()).collect();
@@ -159,6 +184,7 @@ pub fn run(
             home,
             claim,
             ports: Arc::clone(&ports),
+            limits: Arc::clone(&limits),
             accept_empty: args.accept_empty,
         };
         let started = start.begin(number, titles[number].clone(), &sender);
@@ -230,6 +256,7 @@ struct Start<'a> {
     home: &'a Home,
     claim: Claim,
     ports: Arc<Ports>,
+    limits: Arc<Limits>,
     accept_empty: bool,
 }
 
@@ -252,6 +279,7 @@ impl Start<'_> {
             claim: self.claim,
             device,
             ports: self.ports,
+            limits: self.limits,
             socket,
             accept_empty: self.accept_empty,
         };

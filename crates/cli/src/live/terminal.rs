@@ -6,7 +6,7 @@ use ahoy_host::sync::share::Event;
 use ahoy_host::sync::status::{Snapshot, State};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::lines::{brought_words, notice_words, plain, ticket_words};
+use super::lines::{brought_words, limit_words, notice_words, plain, ticket_words};
 use super::{Screen, Shown, Title, qr};
 use crate::cmd::{complain, say};
 use crate::words::{bytes, count, counted, span};
@@ -91,6 +91,9 @@ impl Screen for Terminal {
             number,
             &format!("syncing {root} as {label}{rights}; Ctrl-C stops"),
         );
+        if let Some(words) = limit_words(&snapshot.limits) {
+            self.print(number, &words);
+        }
         if let Some(ticket) = ticket {
             self.print(number, ticket_words(ticket));
             let (height, width) = console::Term::stdout().size();

@@ -10,6 +10,7 @@ mod apart;
 mod basic;
 mod crash;
 mod hostile;
+mod limits;
 mod refuse;
 mod shape;
 mod trouble;

@@ -22,7 +22,8 @@ use super::conductor::{Audience, Mail, Shared};
 use super::disk::Root;
 use super::exact::Exact;
 use super::gate::Gate;
-use super::home::Claim;
+use super::home::{Claim, HomeError};
+use super::limits::{Caps, Limits};
 use super::link::{LinkSnapshot, Shelf};
 use super::links::Links;
 use super::scrub::{Progress as Scrubbing, Scrubber};
@@ -40,6 +41,7 @@ pub struct Front {
     pub(super) scrubber: OnceLock<Arc<Scrubber>>,
     pub(super) claim: Mutex<Claim>,
     pub(super) label: String,
+    pub(super) limits: Arc<Limits>,
     pub(super) mail: Mutex<Sender<Mail>>,
     pub(super) on_event: OnEvent,
     started_at_secs: u64,
@@ -68,6 +70,7 @@ impl Front {
         engine: Shared,
         claim: Claim,
         label: String,
+        limits: Arc<Limits>,
         mail: Sender<Mail>,
         on_event: OnEvent,
     ) -> Arc<Self> {
@@ -90,6 +93,7 @@ impl Front {
             scrubber: OnceLock::new(),
             claim: Mutex::new(claim),
             label,
+            limits,
             mail: Mutex::new(mail),
             on_event,
             started_at_secs: now_secs(),
@@ -355,8 +359,17 @@ impl Desk for Front {
             listen: gate.map(|gate| gate.listening()).unwrap_or_default(),
             notices: view.notices.all(),
             traffic,
+            limits: self.limits.caps(),
+            niceness: crate::priority::niceness(),
             confinement: crate::confine::level(),
         }
+    }
+
+    fn limit(&self, limits: Caps) -> Result<(), HomeError> {
+        self.limits.set(limits);
+        let mut claim = self.claim();
+        claim.record.limits = limits;
+        claim.save()
     }
 
     fn list(&self, page: &Page) -> Option<Vec<Entry>> {

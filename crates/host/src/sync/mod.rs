@@ -10,6 +10,7 @@ mod gate;
 pub mod home;
 pub mod index;
 pub mod keys;
+pub mod limits;
 pub mod link;
 pub mod links;
 pub mod meet;

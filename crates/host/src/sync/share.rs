@@ -21,6 +21,7 @@ use super::front::{Ear, FolderShelf, Front};
 use super::gate::Gate;
 use super::home::{Claim, Device, HomeError, OpenError};
 use super::keys::random_bytes;
+use super::limits::Limits;
 use super::link::{Pace, Surroundings};
 use super::links::Links;
 use super::ports::Ports;
@@ -39,6 +40,8 @@ pub struct ShareConfig {
     pub device: Device,
     /// Where peers come in; shared by all shares of the process.
     pub ports: Arc<Ports>,
+    /// How fast the process may be; shared by all shares of the process.
+    pub limits: Arc<Limits>,
     /// Where to put the control socket.
     pub socket: PathBuf,
     /// If the folder is found empty, that is meant: its files are deleted elsewhere too.
@@ -193,6 +196,7 @@ impl Share {
             mut claim,
             device,
             ports,
+            limits,
             socket,
             accept_empty,
         } = config;
@@ -213,7 +217,8 @@ impl Share {
         let engine = Shared::new(Engine::new(identity, rows));
         let (sender, mail) = mpsc::channel();
         let label = device.label.as_str().to_owned();
-        let front = Front::new(engine.clone(), claim, label, sender.clone(), on_event);
+        let (caps, mail_to) = (Arc::clone(&limits), sender.clone());
+        let front = Front::new(engine.clone(), claim, label, caps, mail_to, on_event);
         let (mailbox, heard) = Mailbox::new(sender);
         let shelf = FolderShelf {
             engine: engine.clone(),
@@ -225,6 +230,7 @@ impl Share {
             shelf: Arc::new(shelf),
             listening_port: ports.port(),
             pace: Pace::default(),
+            limits,
         });
         let _ = front.links.set(Arc::clone(&links));
         let scrubber = Scrubber::new(engine.clone(), Arc::clone(&root), mailbox.clone());

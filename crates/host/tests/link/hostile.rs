@@ -10,6 +10,7 @@ use std::time::Instant;
 use ahoy_host::sync::doors::{Doors, Listening};
 use ahoy_host::sync::home::Home;
 use ahoy_host::sync::keys::{PeerKey, WriteKey};
+use ahoy_host::sync::limits::{Caps, Limits};
 use ahoy_host::sync::link::Pace;
 use ahoy_host::sync::ports::Ports;
 use ahoy_host::sync::session::dial;
@@ -49,6 +50,7 @@ impl Victim {
             claim,
             device: home.device().expect("a device"),
             ports,
+            limits: Limits::new(Caps::default()),
             socket,
             accept_empty: false,
         };

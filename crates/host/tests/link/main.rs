@@ -3,6 +3,7 @@
 mod cheats;
 mod content;
 mod hostile;
+mod limits;
 mod meetings;
 mod records;
 mod sessions;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ahoy_host::sync::keys::PeerKey;
+use ahoy_host::sync::limits::{Caps, Limits};
 use ahoy_host::sync::link::{Link, Pace, Port, Shelf, Surroundings};
 use ahoy_host::sync::links::Links;
 use ahoy_host::sync::session::{Membership, Session, SessionError, accept, dial};
@@ -137,7 +138,17 @@ impl Side {
     }
 
     /// One that tells its peers where it takes connections.
-    pub fn listening(membership: Arc<Membership>, pace: Pace, listening_port: Option<u16>) -> Self {
+    pub fn listening(membership: Arc<Membership>, pace: Pace, port: Option<u16>) -> Self {
+        Self::limited(membership, pace, port, &Limits::new(Caps::default()))
+    }
+
+    /// One that keeps to limits.
+    pub fn limited(
+        membership: Arc<Membership>,
+        pace: Pace,
+        listening_port: Option<u16>,
+        limits: &Arc<Limits>,
+    ) -> Self {
         let (sender, inputs) = channel();
         let files = Arc::new(Files::default());
         let links = Links::new(Surroundings {
@@ -146,6 +157,7 @@ impl Side {
             shelf: Arc::clone(&files) as Arc<dyn Shelf>,
             listening_port,
             pace,
+            limits: Arc::clone(limits),
         });
         Self {
             links,
@@ -217,9 +229,20 @@ pub fn meet(
 
 /// Two sides, connected: the first one dialed.
 pub fn pair(a: &Capability, b: &Capability, pace: Pace) -> ((Side, LinkId), (Side, LinkId)) {
+    let free = Limits::new(Caps::default());
+    limited_pair((a, &free), (b, &free), pace)
+}
+
+/// The same, under limits.
+pub fn limited_pair(
+    (a, limits_of_a): (&Capability, &Arc<Limits>),
+    (b, limits_of_b): (&Capability, &Arc<Limits>),
+    pace: Pace,
+) -> ((Side, LinkId), (Side, LinkId)) {
     let (a, b) = (member(1, a), member(2, b));
     let (dialed, accepted) = meet(&a, Some(b.me().id()), &b);
-    let (a, b) = (Side::new(a, pace), Side::new(b, pace));
+    let a = Side::limited(a, pace, None, limits_of_a);
+    let b = Side::limited(b, pace, None, limits_of_b);
     a.links.open(dialed.expect("a session")).expect("a link");
     b.links.open(accepted.expect("a session")).expect("a link");
     let (first, second) = (a.opened(), b.opened());

@@ -17,6 +17,7 @@ use super::file::{Lock, Locked};
 use super::marker::state_dir;
 use super::{Home, HomeError, KnownPeer, Marker, ShareRecord, TrackerChoice, file, random};
 use crate::sync::index::{Index, IndexError};
+use crate::sync::limits::Caps;
 
 /// What is needed to make a folder a copy of a share.
 #[derive(Debug, Clone)]
@@ -232,6 +233,7 @@ impl Home {
             listen: Vec::new(),
             tracker_listen: Vec::new(),
             mdns: true,
+            limits: Caps::default(),
             peers: new.peers,
             indexed: false,
         };

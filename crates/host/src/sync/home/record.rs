@@ -13,6 +13,7 @@ use ahoy_wire::tracker::ShareId;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
+use super::super::limits::Caps;
 use super::{HomeError, file, replica_from_hex, replica_to_hex};
 
 /// Version of `share.json`.
@@ -45,6 +46,8 @@ pub struct ShareRecord {
     pub tracker_listen: Vec<SocketAddr>,
     /// Whether it looks for peers on the local network.
     pub mdns: bool,
+    /// How fast a process that syncs it may be.
+    pub limits: Caps,
     /// Those who were there, last seen first; at most [`KNOWN_PEERS_MAX`].
     pub peers: Vec<KnownPeer>,
     /// An index has been made: from then on its loss is noticed.
@@ -124,6 +127,8 @@ struct OnDisk {
     listen: Vec<SocketAddr>,
     tracker_listen: Vec<SocketAddr>,
     mdns: bool,
+    #[serde(default)]
+    limits: Caps,
     indexed: bool,
     peers: Vec<PeerOnDisk>,
 }
@@ -189,6 +194,7 @@ impl OnDisk {
             listen: record.listen.clone(),
             tracker_listen: record.tracker_listen.clone(),
             mdns: record.mdns,
+            limits: record.limits,
             indexed: record.indexed,
             peers: peers.collect(),
         }
@@ -232,6 +238,7 @@ impl OnDisk {
             listen: self.listen,
             tracker_listen: self.tracker_listen,
             mdns: self.mdns,
+            limits: self.limits,
             indexed: self.indexed,
             peers: peers.collect::<Option<_>>().ok_or("a peer")?,
         })
@@ -262,6 +269,8 @@ fn key(hex: &str) -> Result<[u8; 32], &'static str> {
 
 #[cfg(test)]
 mod tests {
+    use ahoy_logic::limit::Rate;
+
     use super::*;
 
     fn record(root: &[u8], capability: Capability, tracker: TrackerChoice) -> ShareRecord {
@@ -275,6 +284,10 @@ mod tests {
             listen: vec!["[::]:7447".parse().expect("an address")],
             tracker_listen: Vec::new(),
             mdns: true,
+            limits: Caps {
+                up: Rate::new(500_000),
+                down: None,
+            },
             peers: vec![peer(1), peer(2)],
             indexed: true,
         }
@@ -334,6 +347,7 @@ mod tests {
         check("0303", "03", "the capability is wrong");
         check("fedc", "FEDC", "the replica is wrong");
         check("\"photos\"", "\"\"", "the name is wrong");
+        check("500000", "500", "at least 10000");
         check("\"version\": 1", "\"version\": 2", "newer");
         check("{", "", "damaged");
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ahoy_wire::sync::{Chunk, DATA_BYTES_MAX, Frame, Refusal, Stretch, Wanted};
 
+use super::super::limits::Limits;
 use super::super::supply::{Sink, SupplyTrouble};
 use super::outbox::Outbox;
 
@@ -31,6 +32,9 @@ pub const OUTLINES_MAX: usize = 4;
 /// How often [`Pace::answer_within`](super::Pace) a new range may wait for others to get on.
 const PATIENCE: u32 = 10;
 
+/// How often [`Pace::answer_within`](super::Pace) a list of chunks may take altogether, as long as anything comes on the link.
+const LIST_PATIENCE: u32 = 120;
+
 /// Empty buffers that are kept for the reader.
 const SPARE_MAX: usize = 32;
 
@@ -41,6 +45,7 @@ pub struct Asks {
     /// Some request was answered, or bytes were taken.
     room: Condvar,
     answer_within: Duration,
+    limits: Arc<Limits>,
 }
 
 #[derive(Debug, Default)]
@@ -99,11 +104,12 @@ pub enum Unasked {
 }
 
 impl Asks {
-    pub fn new(answer_within: Duration) -> Self {
+    pub fn new(answer_within: Duration, limits: Arc<Limits>) -> Self {
         Self {
             state: Mutex::default(),
             room: Condvar::new(),
             answer_within,
+            limits,
         }
     }
 
@@ -126,7 +132,7 @@ impl Asks {
         let mut asked = offset;
         loop {
             while asked < end && pieces.open.len() < PIECES_AHEAD {
-                let piece = (end - asked).min(PIECE_BYTES);
+                let piece = (end - asked).min(self.limits.ask(PIECE_BYTES));
                 if !pieces.ask(wanted, asked, piece)? {
                     break;
                 }
@@ -161,8 +167,7 @@ impl Asks {
             news: Default::default(),
         };
         let request = pieces.ask_outline(wanted, stretch)?;
-        // Cutting a big file takes as long as reading it.
-        let end = Instant::now() + self.answer_within * PATIENCE;
+        let began = Instant::now();
         let mut state = self.lock();
         loop {
             if state.ended {
@@ -174,7 +179,11 @@ impl Asks {
                 Answer::Refused => return Err(SupplyTrouble::NotHere),
                 Answer::Outline(None) | Answer::Content { .. } => {}
             }
-            state = wait(&pieces.news, state, end)?;
+            // Cutting a big file takes as long as reading it, and a list may come slowly.
+            let progress = state.progress.map_or(began, |at| at.max(began));
+            let end = progress + self.answer_within * PATIENCE;
+            let latest = began + self.answer_within * LIST_PATIENCE;
+            state = wait(&pieces.news, state, end.min(latest))?;
         }
     }
 
@@ -335,9 +344,9 @@ impl Asks {
 }
 
 impl State {
-    fn has_room(&self, bytes: u64) -> bool {
+    fn has_room(&self, bytes: u64, bytes_max: u64) -> bool {
         self.open.len() < REQUESTS_MAX
-            && (self.asked_bytes == 0 || self.asked_bytes + bytes <= ASKED_BYTES_MAX)
+            && (self.asked_bytes == 0 || self.asked_bytes + bytes <= bytes_max)
     }
 
     fn insert(&mut self, answer: Answer, news: &Arc<Condvar>) -> u32 {
@@ -393,8 +402,9 @@ impl Pieces<'_> {
     /// whether there was room.
     fn ask(&mut self, wanted: Wanted, offset: u64, len: u64) -> Result<bool, SupplyTrouble> {
         let end = Instant::now() + self.asks.answer_within * PATIENCE;
+        let bytes_max = self.asks.limits.asked(ASKED_BYTES_MAX);
         let mut state = self.asks.lock();
-        while !state.ended && !state.has_room(len) {
+        while !state.ended && !state.has_room(len, bytes_max) {
             if !self.open.is_empty() {
                 return Ok(false);
             }
@@ -424,7 +434,7 @@ impl Pieces<'_> {
     fn ask_outline(&mut self, wanted: Wanted, stretch: Stretch) -> Result<u32, SupplyTrouble> {
         let end = Instant::now() + self.asks.answer_within * PATIENCE;
         let mut state = self.asks.lock();
-        while !state.ended && (!state.has_room(0) || state.outlines >= OUTLINES_MAX) {
+        while !state.ended && (!state.has_room(0, u64::MAX) || state.outlines >= OUTLINES_MAX) {
             state = wait(&self.asks.room, state, end)?;
         }
         if state.ended {

@@ -177,9 +177,14 @@ impl Desk {
         }
     }
 
-    /// Whether the writer has anything to do here.
-    pub fn has_work(&self) -> bool {
-        !(self.streams.is_empty() && self.lists.is_empty() && self.notes.is_empty())
+    /// Whether the writer has anything small to send from here.
+    pub fn has_notes(&self) -> bool {
+        !self.notes.is_empty()
+    }
+
+    /// Whether the writer has content or a list to send from here.
+    pub fn has_bulk(&self) -> bool {
+        !(self.streams.is_empty() && self.lists.is_empty())
     }
 
     /// Refusals and ends, encoded, to be sent at once.
@@ -192,11 +197,11 @@ impl Desk {
         self.lists.pop_front()
     }
 
-    /// The next piece of content: every content in turn.
-    pub fn piece(&mut self) -> Option<Piece> {
+    /// The next piece of content, at most `most` bytes: every content in turn.
+    pub fn piece(&mut self, most: usize) -> Option<Piece> {
         let mut stream = self.streams.pop_front()?;
         let part = stream.parts.front_mut()?;
-        let len = (part.end - part.offset).min(DATA_BYTES_MAX as u64);
+        let len = (part.end - part.offset).min(most.min(DATA_BYTES_MAX) as u64);
         let last = part.offset + len == part.end;
         let piece = Piece {
             request: part.request,

@@ -32,6 +32,7 @@ use ahoy_wire::sync::{Chunk, Frame, Hash, Message, Refusal, RelPath, Stretch, Wa
 use rustls::Connection;
 use socket2::{SockRef, TcpKeepalive};
 
+use super::limits::Limits;
 use super::session::{Membership, Session};
 use super::supply::{Sink, SupplyTrouble};
 use asks::Asks;
@@ -106,6 +107,8 @@ pub struct Surroundings {
     pub listening_port: Option<u16>,
     /// The waits.
     pub pace: Pace,
+    /// How fast this process may send and receive.
+    pub limits: Arc<Limits>,
 }
 
 /// One peer, connected.
@@ -126,6 +129,8 @@ pub struct Link {
     /// What the peer has been told of our records: all of them, up to this sequence number.
     told_upto: AtomicU64,
     heard_ms: AtomicU64,
+    /// When this end last said something.
+    said_ms: AtomicU64,
     /// Since when it is in doubt that the peer is there, in milliseconds plus one; 0 for not at
     /// all.
     doubted_ms: AtomicU64,
@@ -181,11 +186,12 @@ impl Link {
             socket,
             tls: Mutex::new(tls),
             outbox: Outbox::default(),
-            asks: Asks::new(around.pace.answer_within),
+            asks: Asks::new(around.pace.answer_within, Arc::clone(&around.limits)),
             around,
             records_allowed: AtomicU32::new(BATCHES_AHEAD),
             told_upto: AtomicU64::new(0),
             heard_ms: AtomicU64::new(0),
+            said_ms: AtomicU64::new(0),
             doubted_ms: AtomicU64::new(0),
             sent_bytes: AtomicU64::new(0),
             received_bytes: AtomicU64::new(0),

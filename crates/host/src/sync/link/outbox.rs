@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ahoy_logic::sync::{BATCHES_AHEAD, Outgoing};
 use ahoy_wire::sync::{Frame, Message};
@@ -92,6 +92,13 @@ pub struct Work {
     pub piece: Option<Piece>,
 }
 
+impl Work {
+    /// Whether there is anything in it that a limit makes wait.
+    pub fn is_bulk(&self) -> bool {
+        self.records.is_some() || self.list.is_some() || self.piece.is_some()
+    }
+}
+
 impl Outbox {
     /// Queues a small frame. Ends the link if there are far too many: none may be lost.
     pub fn urgent(&self, frame: &Frame) {
@@ -160,37 +167,60 @@ impl Outbox {
     }
 
     /// What to send next; blocks until there is something, `None` when the link is over.
-    /// `under_way`: a batch has been begun.
-    pub fn work(&self, under_way: bool) -> Option<Work> {
+    /// `under_way`: a batch has been begun. Records, lists and content wait until `bulk_from`, if
+    /// that is given; a piece has at most `piece` bytes.
+    pub fn work(&self, under_way: bool, bulk_from: Option<Instant>, piece: usize) -> Option<Work> {
         let mut state = self.lock();
         loop {
             if state.ended {
                 return None;
             }
+            let held = bulk_from.map_or(Duration::ZERO, |from| {
+                from.saturating_duration_since(Instant::now())
+            });
             let records = state.credit > 0 && (under_way || !state.batches.is_empty());
-            let any = records
-                || state.flush
+            let bulk = records || state.desk.has_bulk();
+            let small = state.flush
                 || state.pong
                 || !state.urgent.is_empty()
                 || !state.messages.is_empty()
-                || state.desk.has_work();
-            if any {
-                return Some(self.take(&mut state, records, under_way));
+                || state.desk.has_notes();
+            if bulk && held.is_zero() {
+                return Some(self.take(&mut state, Some((records, under_way, piece))));
             }
-            state = self
-                .ready
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            if small {
+                return Some(self.take(&mut state, None));
+            }
+            state = if bulk {
+                let waited = self.ready.wait_timeout(state, held);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            } else {
+                let waited = self.ready.wait(state);
+                waited.unwrap_or_else(PoisonError::into_inner)
+            };
         }
     }
 
-    fn take(&self, state: &mut State, records: bool, under_way: bool) -> Work {
+    /// Everything small, and of what may have to wait one message, list and piece, if `bulk` says
+    /// that it need not: whether records may be sent, whether they are under way, and how long a
+    /// piece may be.
+    fn take(&self, state: &mut State, bulk: Option<(bool, bool, usize)>) -> Work {
         state.flush = false;
         let mut urgent = std::mem::take(&mut state.urgent);
         urgent.append(&mut state.desk.notes());
         if std::mem::take(&mut state.pong) {
             Frame::Pong.encode(&mut urgent);
         }
+        let messages = std::mem::take(&mut state.messages);
+        let Some((records, under_way, piece)) = bulk else {
+            return Work {
+                urgent,
+                messages,
+                records: None,
+                list: None,
+                piece: None,
+            };
+        };
         let list = state.desk.list();
         if list.is_some() {
             self.asked.notify_all();
@@ -205,10 +235,10 @@ impl Outbox {
         });
         Work {
             urgent,
-            messages: std::mem::take(&mut state.messages),
+            messages,
             records,
             list,
-            piece: state.desk.piece(),
+            piece: state.desk.piece(piece),
         }
     }
 
@@ -216,7 +246,7 @@ impl Outbox {
     pub fn with_desk<R>(&self, change: impl FnOnce(&mut Desk) -> R) -> R {
         let mut state = self.lock();
         let answer = change(&mut state.desk);
-        let has_work = state.desk.has_work();
+        let has_work = state.desk.has_notes() || state.desk.has_bulk();
         drop(state);
         if has_work {
             self.ready.notify_one();

@@ -7,6 +7,7 @@
 use std::io::{self, BufRead, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use ahoy_logic::sync::{Input, Rights};
 use ahoy_wire::sync::{Frame, FrameError, Intake, Message, Records};
@@ -22,8 +23,11 @@ const RECEIVE_BYTES: usize = 256 * 1024;
 /// Most frames that are decoded before the first of them is handed on.
 const FRAMES_AT_ONCE: usize = 256;
 
-/// What comes in pieces of at least so many bytes is more than signs of life.
+/// What adds up to so many bytes is more than signs of life.
 const SUBSTANCE_BYTES: usize = 4096;
+
+/// The longest that the end of the link goes unnoticed while a limit holds up the reader.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// Why reading ended.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +123,9 @@ fn read(link: &Arc<Link>) -> Result<Never, Ending> {
     let mut intake = Intake::default();
     let mut frames = Vec::new();
     let mut pinged_ms = 0;
+    let mut substance = 0;
+    let mut pause = None;
+    let limits = &link.around.limits;
     // The handshake may have taken in more than it needed.
     let mut rest: &[u8] = &[];
     loop {
@@ -132,7 +139,11 @@ fn read(link: &Arc<Link>) -> Result<Never, Ending> {
                 break;
             }
         }
-        let received = match (&link.socket).read(&mut wire) {
+        if let Some(until) = pause.take() {
+            hold_back(link, until);
+        }
+        let gulp = limits.gulp(RECEIVE_BYTES);
+        let received = match (&link.socket).read(&mut wire[..gulp]) {
             Ok(0) => return Err(Ending::Closed),
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -149,10 +160,39 @@ fn read(link: &Arc<Link>) -> Result<Never, Ending> {
             link.doubted_ms.store(0, Ordering::Release);
             link.received_bytes
                 .fetch_add(received as u64, Ordering::Relaxed);
+            pause = limits.received(received);
         }
-        if received >= SUBSTANCE_BYTES {
+        // A slow line brings it in small pieces.
+        substance += received;
+        if substance >= SUBSTANCE_BYTES {
+            substance = 0;
             link.asks.progress();
+            show_life(link, &mut pinged_ms);
         }
+    }
+}
+
+/// Reads no further until then, so that the peer's bytes wait on its own side.
+fn hold_back(link: &Link, until: Instant) {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() || link.end().is_some() {
+            break;
+        }
+        std::thread::sleep(left.min(PAUSE_MAX));
+    }
+    // Whoever does not listen has not heard silence.
+    link.heard_ms.store(link.now_ms(), Ordering::Release);
+}
+
+/// Tells a peer that sends without being answered that this end is there (`sync-61`): its own
+/// question would stand behind all that is on its way, which on a slow line takes too long.
+fn show_life(link: &Link, pinged_ms: &mut u64) {
+    let (now, said) = (link.now_ms(), link.said_ms.load(Ordering::Acquire));
+    let silent_for = Duration::from_millis(now.saturating_sub(said.max(*pinged_ms)));
+    if silent_for >= link.around.pace.ping_after {
+        *pinged_ms = now;
+        link.outbox.urgent(&Frame::Ping);
     }
 }
 
@@ -203,7 +243,7 @@ fn decrypt(
 fn check_silence(link: &Link, pinged_ms: &mut u64) -> Result<(), Ending> {
     let pace = &link.around.pace;
     let now = link.now_ms();
-    let since = |ms: u64| std::time::Duration::from_millis(now.saturating_sub(ms));
+    let since = |ms: u64| Duration::from_millis(now.saturating_sub(ms));
     let heard = link.heard_ms.load(Ordering::Acquire);
     let silent_for = since(heard);
     let doubted = link.doubted_ms.load(Ordering::Acquire);

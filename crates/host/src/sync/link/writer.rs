@@ -3,6 +3,9 @@
 //! Messages go first, then at most one message of records, then one piece of a file, and so on: no
 //! kind of traffic can starve another. Bytes are encrypted under the lock that the reader needs
 //! too, a few hundred KiB at most, and leave for the socket when that is free again.
+//!
+//! Under a limit, records and content wait for their turn, in smaller pieces. Messages, requests and
+//! signs of life do not; what they cost is taken from the rest.
 
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
@@ -40,9 +43,16 @@ pub fn run(link: &Arc<Link>) {
     let mut pipe = Pipe {
         link,
         cipher: Vec::new(),
+        free_at: None,
     };
     let mut batch = None;
-    while let Some(work) = link.outbox.work(batch.is_some()) {
+    let mut bulk_from = None;
+    let limits = &link.around.limits;
+    while let Some(work) =
+        link.outbox
+            .work(batch.is_some(), bulk_from, limits.piece(DATA_BYTES_MAX))
+    {
+        let is_bulk = work.is_bulk();
         if let Err(error) = turn(&mut pipe, &mut content, &mut batch, work) {
             let stalled = matches!(
                 error.kind(),
@@ -54,6 +64,10 @@ pub fn run(link: &Arc<Link>) {
                 format!("sending failed: {error}")
             });
             return;
+        }
+        // What did not wait does not put off what does: who says much would never get to it.
+        if is_bulk {
+            bulk_from = pipe.free_at;
         }
     }
 }
@@ -104,6 +118,8 @@ fn turn(
 struct Pipe<'a> {
     link: &'a Link,
     cipher: Vec<u8>,
+    /// When what was sent so far is paid for, if there is a limit.
+    free_at: Option<Instant>,
 }
 
 impl Pipe<'_> {
@@ -125,9 +141,10 @@ impl Pipe<'_> {
             }
         }
         self.put()?;
-        self.link
-            .sent_bytes
-            .fetch_add(self.cipher.len() as u64, Ordering::Relaxed);
+        let (link, sent) = (self.link, self.cipher.len());
+        link.said_ms.store(link.now_ms(), Ordering::Release);
+        link.sent_bytes.fetch_add(sent as u64, Ordering::Relaxed);
+        self.free_at = link.around.limits.sent(sent);
         Ok(())
     }
 
@@ -194,7 +211,8 @@ fn put_records(link: &Link, batch: &mut Option<Batch>, frames: &mut Vec<u8>) -> 
     let Some(under_way) = batch else { return false };
     let mut items = Vec::new();
     let mut bytes = 0;
-    while bytes < RECORDS_BYTES && items.len() < ITEMS_MAX {
+    let bytes_wanted = link.around.limits.records(RECORDS_BYTES);
+    while bytes < bytes_wanted && items.len() < ITEMS_MAX {
         let Some(outgoing) = under_way.items.next() else {
             break;
         };

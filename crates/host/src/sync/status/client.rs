@@ -77,6 +77,7 @@ pub fn running(home: &Home) -> Result<Vec<Running>, HomeError> {
                 | Reply::Ticket { .. }
                 | Reply::Confirmed { .. }
                 | Reply::Scrub { .. }
+                | Reply::Limited
                 | Reply::Stopping
                 | Reply::Refused { .. },
             ) => Err(ControlError::Strange(path.clone())),
@@ -103,19 +104,22 @@ fn connect(path: &Path) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
 
+    use ahoy_logic::limit::Rate;
     use ahoy_wire::sync::ReplicaId;
 
     use super::super::{Amount, Control, Desk, Entry, EntryKind, LIST_MAX, Page, State, Traffic};
     use super::*;
     use crate::sync::exact::Exact;
+    use crate::sync::limits::Caps;
     use crate::sync::scrub::Progress;
 
     #[derive(Default)]
     struct Fake {
         stopped: AtomicBool,
+        limits: Mutex<Caps>,
     }
 
     impl Desk for Fake {
@@ -143,8 +147,15 @@ mod tests {
                 listen: Vec::new(),
                 notices: Vec::new(),
                 traffic: Traffic::default(),
+                limits: Caps::default(),
+                niceness: 0,
                 confinement: crate::confine::level(),
             }
+        }
+
+        fn limit(&self, limits: Caps) -> Result<(), HomeError> {
+            *self.limits.lock().expect("no panic") = limits;
+            Ok(())
         }
 
         /// 2,500 files in the folder itself.
@@ -217,6 +228,13 @@ mod tests {
                 ticket: "ahoy1true".into()
             }
         );
+        let limits = Caps {
+            up: None,
+            down: Rate::new(20_000),
+        };
+        let reply = ask(&path, &Request::Limit { limits });
+        assert_eq!(reply.expect("an answer"), Reply::Limited);
+        assert_eq!(*desk.limits.lock().expect("no panic"), limits);
         assert!(!desk.stopped.load(Ordering::Relaxed));
         assert_eq!(
             ask(&path, &Request::Stop).expect("an answer"),

@@ -20,6 +20,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
 use super::super::exact::Exact;
+use super::super::limits::Caps;
 use super::super::scrub::Progress;
 use super::{Desk, Entry, Page, Snapshot};
 
@@ -65,6 +66,11 @@ pub enum Request {
         /// Begin one at this rate (0: no limit), if none goes on.
         bytes_per_second: Option<u64>,
     },
+    /// Keep to these limits, with all folders of the process.
+    Limit {
+        /// Both of them.
+        limits: Caps,
+    },
     /// Stop, please.
     Stop,
 }
@@ -100,6 +106,8 @@ pub enum Reply {
         /// All of it.
         scrub: Progress,
     },
+    /// They hold from now on.
+    Limited,
     /// It is being stopped.
     Stopping,
     /// The request makes no sense.
@@ -260,6 +268,12 @@ fn answer(request: &Request, desk: &dyn Desk) -> Reply {
         },
         Request::Scrub { bytes_per_second } => match desk.scrub(*bytes_per_second) {
             Ok(scrub) => Reply::Scrub { scrub },
+            Err(error) => Reply::Refused {
+                reason: error.to_string(),
+            },
+        },
+        Request::Limit { limits } => match desk.limit(*limits) {
+            Ok(()) => Reply::Limited,
             Err(error) => Reply::Refused {
                 reason: error.to_string(),
             },

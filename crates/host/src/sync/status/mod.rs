@@ -17,6 +17,8 @@ use ahoy_wire::sync::{Name, RelPath};
 use serde::{Deserialize, Serialize};
 
 use super::exact::Exact;
+use super::home::HomeError;
+use super::limits::Caps;
 use super::scrub::Progress as Scrubbing;
 use crate::confine::Confinement;
 
@@ -41,6 +43,8 @@ pub trait Desk: Send + Sync {
     fn confirm(&self) -> bool;
     /// Begins to read everything again at this rate (0: no limit) if one is given; how far it is.
     fn scrub(&self, bytes_per_second: Option<u64>) -> io::Result<Scrubbing>;
+    /// From now on the process keeps to these limits, and after a restart too.
+    fn limit(&self, limits: Caps) -> Result<(), HomeError>;
     /// Begins an orderly stop; returns at once.
     fn stop(&self);
 }
@@ -90,6 +94,10 @@ pub struct Snapshot {
     pub notices: Vec<Notice>,
     /// Bytes through the network since the start.
     pub traffic: Traffic,
+    /// How fast the process may be, bytes per second in each direction.
+    pub limits: Caps,
+    /// How far the process steps back for others: its niceness, 0 normally, 19 in the background.
+    pub niceness: i32,
     /// Whether the kernel keeps the process to its folders.
     pub confinement: Confinement,
 }
