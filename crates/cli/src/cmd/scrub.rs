@@ -115,12 +115,31 @@ fn show(progress: &Progress) {
     let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
 }
 
+/// How much of the share was read; all of it, if no other number is named.
+fn read_words(progress: &Progress) -> String {
+    let all = counted(progress.files_all, "file", "files");
+    let size = bytes(progress.bytes);
+    if progress.files < progress.files_all {
+        format!("{} of {all} read, {size}", count(progress.files))
+    } else {
+        // Some may have come since it began.
+        let read = counted(progress.files, "file", "files");
+        format!("{read} read, {size}")
+    }
+}
+
 fn report(name: &str, progress: &Progress) {
-    let read = counted(progress.files, "file", "files");
-    say(&format!("{name}: {read} read, {}", bytes(progress.bytes)));
+    say(&format!("{name}: {}", read_words(progress)));
     if progress.skipped > 0 {
         let skipped = counted(progress.skipped, "file", "files");
         say(&format!("{name}: {skipped} being changed or unreadable"));
+    }
+    let read_or_skipped = progress.files + progress.skipped;
+    if read_or_skipped < progress.files_all {
+        let left_out = counted(progress.files_all - read_or_skipped, "file", "files");
+        say(&format!(
+            "{name}: {left_out} left out: being brought in, noted or repaired just now"
+        ));
     }
     let left = progress.unrepaired.len() as u64;
     if progress.rotten > 0 {
@@ -135,5 +154,32 @@ fn report(name: &str, progress: &Progress) {
     }
     if left > 0 {
         complain("Hint: it is repaired as soon as a device that has it whole is connected");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_read_is_not_counted_as_read() {
+        let progress = |files, files_all| Progress {
+            files,
+            files_all,
+            bytes: 1024,
+            skipped: files_all - files,
+            ..Progress::default()
+        };
+        assert_eq!(read_words(&progress(51, 51)), "51 files read, 1.0 KiB");
+        assert_eq!(
+            read_words(&progress(50, 51)),
+            "50 of 51 files read, 1.0 KiB"
+        );
+        let grown = Progress {
+            files_all: 50,
+            ..progress(51, 51)
+        };
+        assert_eq!(read_words(&grown), "51 files read, 1.0 KiB");
+        assert_eq!(read_words(&progress(0, 1)), "0 of 1 file read, 1.0 KiB");
     }
 }

@@ -196,7 +196,7 @@ fn a_folder_that_is_whole_is_read_again_and_found_whole() {
         assert_eq!(output.status.code(), Some(0), "{output:?}");
         String::from_utf8(output.stdout).expect("text")
     };
-    assert!(scrub(&["--rate", "0"]).contains("50 files read"));
+    assert!(scrub(&["--rate", "0"]).contains(": 50 files read"));
     let json = scrub(&["--json"]);
     let said: serde_json::Value = serde_json::from_str(&json).expect("an object");
     assert_eq!((&said["files"], &said["rotten"]), (&50.into(), &0.into()));
@@ -204,11 +204,11 @@ fn a_folder_that_is_whole_is_read_again_and_found_whole() {
     // Also a file that was written here a moment ago is read.
     fs::write(dir.join("big"), vec![7; 300 << 10]).expect("a file");
     let deadline = Instant::now() + DEADLINE;
-    while !scrub(&["--rate", "0"]).contains("51 files read") {
+    while !scrub(&["--rate", "0"]).contains(": 51 files read") {
         assert!(Instant::now() < deadline, "never read");
     }
     let start = Instant::now();
-    assert!(scrub(&["--rate", "1"]).contains("51 files read"));
+    assert!(scrub(&["--rate", "1"]).contains(": 51 files read"));
     assert!(start.elapsed() > Duration::from_millis(250));
 }
 
