@@ -206,7 +206,15 @@ fn the_idle_exit_in_real_time() {
     assert_eq!(ending, Ending::Exited);
     assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0, "it was closed");
     TcpStream::connect(addr).expect_err("the listener is closed");
-    UdpSocket::bind(addr).expect("the port is free again");
+    // The port is free again, so somebody else may have it by now; but nobody answers a request.
+    let late = Ask {
+        server: addr,
+        transport: Transport::Udp,
+        reply: Duration::from_millis(300),
+        protect: false,
+    };
+    let id = "0043".parse().expect("an id");
+    late.once(id).expect_err("nobody is there");
 }
 
 /// hello-20: the oldest silent client makes room.

@@ -4,8 +4,8 @@
 //! is told from when on the bucket is paid off again: until then it moves nothing that can wait.
 //! Since each taker waits for what was taken before it as well, all of them get their turn, in the
 //! order in which they took, and together they keep to the rate. What cannot wait (signs of life,
-//! requests) is taken too, without waiting; the others pay for it. Nothing here waits or counts time
-//! by itself.
+//! requests) is taken too, without waiting; the others pay for it. Nothing here waits or counts
+//! time by itself.
 
 use std::num::NonZeroU64;
 use std::time::Duration;
@@ -45,8 +45,8 @@ impl Rate {
         self.0.get()
     }
 
-    /// How many bytes `time` has room for, but at least `least` and at most `most`: how much to move
-    /// in one piece so that pieces follow each other quickly at every rate.
+    /// How many bytes `time` has room for, but at least `least` and at most `most`: how much to
+    /// move in one piece so that pieces follow each other quickly at every rate.
     #[must_use]
     pub fn piece(self, time: Duration, least: usize, most: usize) -> usize {
         let bytes = u128::from(self.0.get()) * time.as_nanos() / 1_000_000_000;

@@ -228,10 +228,8 @@ fn print(share: &Snapshot) {
     if let Some(words) = limit_words(&share.limits) {
         line("speed", words);
     }
-    match share.niceness {
-        NICENESS_BACKGROUND.. => line("priority", "in the background".to_owned()),
-        0 => {}
-        other => line("priority", format!("niceness {other}")),
+    if let Some(words) = priority_words(share.niceness) {
+        line("priority", words);
     }
     line("confined", confined_words(&share.confinement));
     let skipped = share.notices.len().saturating_sub(NOTICES_SHOWN);
@@ -240,6 +238,15 @@ fn print(share: &Snapshot) {
             "notice",
             format!("{} {}", clock_time(notice.at_secs), notice_words(notice)),
         );
+    }
+}
+
+/// Whether it stands back for others.
+fn priority_words(niceness: i32) -> Option<String> {
+    match niceness {
+        NICENESS_BACKGROUND.. => Some("in the background".to_owned()),
+        0 => None,
+        other => Some(format!("niceness {other}")),
     }
 }
 

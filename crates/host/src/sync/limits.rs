@@ -1,8 +1,8 @@
 //! How fast this process may send and receive, over all its folders and peers together.
 //!
 //! One bucket for each direction (`logic::limit`), and the sizes of pieces that go with its rate.
-//! Counted is what sessions with peers put on the wire, TLS included, TCP and IP not (`sync-62`). The
-//! links wait for themselves; nothing here blocks.
+//! Counted is what sessions with peers put on the wire, TLS included, TCP and IP not (`sync-62`).
+//! The links wait for themselves; nothing here blocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

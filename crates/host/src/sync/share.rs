@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ahoy_logic::sync::{Engine, Identity, Input, Look};
+use ahoy_logic::sync::{Engine, Identity, Input, Look, Rights};
 use ahoy_wire::sync::{RelPath, ReplicaId};
 use ahoy_wire::ticket::Ticket;
 
@@ -205,15 +205,7 @@ impl Share {
         claim.record.listen = ports.addresses();
         claim.save()?;
         let membership = membership(&device, &claim)?;
-        let identity = Identity {
-            replica: claim.record.replica,
-            label: device.label.clone(),
-            rights: membership.rights(),
-            spare: spare(claim.record.replica)?,
-            family: FAMILY,
-            is_put_back: index.is_put_back(),
-            floor: floor()?,
-        };
+        let identity = identity(&claim, &device, membership.rights(), index.is_put_back())?;
         let engine = Shared::new(Engine::new(identity, rows));
         let (sender, mail) = mpsc::channel();
         let label = device.label.as_str().to_owned();
@@ -319,6 +311,23 @@ fn membership(device: &Device, claim: &Claim) -> Result<Arc<Membership>, StartEr
             what: "set up encryption",
             source: io::Error::other(error),
         })
+}
+
+fn identity(
+    claim: &Claim,
+    device: &Device,
+    rights: Rights,
+    is_put_back: bool,
+) -> Result<Identity, StartError> {
+    Ok(Identity {
+        replica: claim.record.replica,
+        label: device.label.clone(),
+        rights,
+        spare: spare(claim.record.replica)?,
+        family: FAMILY,
+        is_put_back,
+        floor: floor()?,
+    })
 }
 
 fn open_root(claim: &Claim) -> Result<Arc<Root>, StartError> {

@@ -32,7 +32,8 @@ pub const OUTLINES_MAX: usize = 4;
 /// How often [`Pace::answer_within`](super::Pace) a new range may wait for others to get on.
 const PATIENCE: u32 = 10;
 
-/// How often [`Pace::answer_within`](super::Pace) a list of chunks may take altogether, as long as anything comes on the link.
+/// How often [`Pace::answer_within`](super::Pace) a list of chunks may take altogether, as long as
+/// anything comes on the link.
 const LIST_PATIENCE: u32 = 120;
 
 /// Empty buffers that are kept for the reader.

@@ -4,8 +4,8 @@
 //! kind of traffic can starve another. Bytes are encrypted under the lock that the reader needs
 //! too, a few hundred KiB at most, and leave for the socket when that is free again.
 //!
-//! Under a limit, records and content wait for their turn, in smaller pieces. Messages, requests and
-//! signs of life do not; what they cost is taken from the rest.
+//! Under a limit, records and content wait for their turn, in smaller pieces. Messages, requests
+//! and signs of life do not; what they cost is taken from the rest.
 
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::FileExt;
