@@ -1,9 +1,10 @@
 //! Stepping back for others: a process in the background gets what they leave over.
 //!
-//! The niceness is all that is set. The kernel derives the disk priority from it, as long as nobody
-//! has set one: the lowest of those that still get their turn. The idle classes, of the processor
-//! or the disk, are left alone on purpose: who holds a lock of the file system and never gets a turn
-//! holds up everybody behind it. Needs no privileges; there is no way back without them.
+//! The niceness is all that is set. The kernel derives the disk priority from it, as long as
+//! nobody has set one: the lowest of those that still get their turn. The idle classes, of the
+//! processor or the disk, are left alone on purpose: who holds a lock of the file system and
+//! never gets a turn holds up everybody behind it. Needs no privileges; there is no way back
+//! without them.
 
 use std::io;
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ahoy_host::sync::limits::Caps;
 use ahoy_logic::limit::Rate;
 
-use crate::harness::{Place, converged, text};
+use crate::harness::{DEADLINE, Place, converged, text};
 
 fn caps(up: u64, down: u64) -> Caps {
     Caps {
@@ -81,6 +81,11 @@ fn the_folders_of_one_process_have_one_limit() {
     let mut both = device.sync_all(&[a.clone(), b.clone()]);
     // What neither folder may exceed, they may not together.
     assert_eq!(both.status().limits, caps(0, 200 << 10));
+    // The other folder has to be up as well before both are told.
+    let deadline = Instant::now() + DEADLINE;
+    while device.status(&b).is_none() {
+        assert!(Instant::now() < deadline, "never up");
+    }
     let output = device.output(&["limit", text(&a), "--down", "100K"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     both.until("told", |it| it.limits == caps(0, 100 << 10));
