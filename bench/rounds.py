@@ -105,16 +105,24 @@ class Server:
         self.log.close()
 
     def cpu_seconds(self):
-        """What the kernel charged to the process, all threads, to the nanosecond."""
-        # The clock of a process: CPUCLOCK_SCHED in the lowest bits, see clock_getcpuclockid(3).
-        return time.clock_gettime((~self.process.pid << 3) | 2)
+        return cpu_seconds(self.process.pid)
 
     def memory_mib(self, what="VmRSS"):
-        with open(f"/proc/{self.process.pid}/status") as status:
-            for line in status:
-                if line.startswith(what + ":"):
-                    return int(line.split()[1]) / 1024
-        return 0.0
+        return memory_mib(self.process.pid, what)
+
+
+def cpu_seconds(pid):
+    """What the kernel charged to a process, all threads, to the nanosecond."""
+    # The clock of a process: CPUCLOCK_SCHED in the lowest bits, see clock_getcpuclockid(3).
+    return time.clock_gettime((~pid << 3) | 2)
+
+
+def memory_mib(pid, what):
+    with open(f"/proc/{pid}/status") as status:
+        for line in status:
+            if line.startswith(what + ":"):
+                return int(line.split()[1]) / 1024
+    return 0.0
 
 
 def accepts_tcp(port):
