@@ -17,6 +17,9 @@ pub const MILD_SEEDS: u64 = 20_000;
 /// From here on users do more than single deeds.
 pub const BUSY_SEEDS: u64 = 60_000;
 
+/// Ticks from here on are those of file systems that keep whole seconds.
+const COARSE_TICK: Millis = 1_000;
+
 /// How wild a run is. What is 0 or false does not happen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weather {
@@ -116,8 +119,9 @@ impl Weather {
             busy_percent: if seed < BUSY_SEEDS { 0 } else { 30 },
             ..mild
         };
-        // A machine that is put back needs a clock that has gone on since (sync-12).
-        let jump_every = if wild.restore_every > 0 {
+        // A machine that is put back needs a clock that has gone on since (sync-12). And a clock that
+        // ticks in seconds and goes back gives the same times again: nothing could see that.
+        let jump_every = if wild.restore_every > 0 || wild.tick >= COARSE_TICK {
             0
         } else {
             wild.jump_every

@@ -413,6 +413,10 @@ impl Engine {
         let synced = self.tree.node(id).and_then(|n| n.synced.clone());
         if let Some(synced) = synced {
             self.local.found(id, Some(&synced.print));
+            if synced.print.racy && !print.racy {
+                // A step may have waited for that.
+                self.work.hurry(id);
+            }
             if synced.print != print {
                 self.tree.set_synced(id, Some(Synced { print, ..synced }));
                 self.keep(id);

@@ -329,15 +329,15 @@ fn a_directory_is_looked_at_when_the_last_file_that_is_new_in_it_has_been_read()
 fn what_was_read_before_a_step_and_told_after_it_is_no_edit() {
     let mut one = One::started(Rights::Writer);
     one.meet(LINK, OTHER);
-    let racy = |content: u8| Print {
-        racy: true,
-        ..print(content)
+    let touched = Print {
+        ctime: 77,
+        ..print(1)
     };
     let made = one.hear(LINK, records([file("a", 1, 1)], 1));
-    one.carry_out(&made, Some(racy(1)));
+    one.carry_out(&made, Some(print(1)));
     let last = 1_000;
     let seen = one.give(Input::Seen {
-        sightings: vec![crate::one::sighting("a", racy(1))],
+        sightings: vec![crate::one::sighting("a", touched)],
         whole: Vec::new(),
         asked: Some(last),
     });
@@ -352,7 +352,7 @@ fn what_was_read_before_a_step_and_told_after_it_is_no_edit() {
     one.carry_out(&replaced, Some(print(2)));
     let mut late = one.give(Input::Hashed {
         path: crate::one::path("a"),
-        print: racy(1),
+        print: touched,
         hash: Hash([1; 32]),
     });
     for _ in 0..4 {
@@ -360,4 +360,66 @@ fn what_was_read_before_a_step_and_told_after_it_is_no_edit() {
     }
     assert!(sent(&late, LINK).is_empty(), "{late:?}");
     assert_eq!(looked_at(&late, "a"), 1, "it is looked at once more");
+}
+
+/// One that holds a file whose fingerprint may hide a change, and has heard that it is to be
+/// replaced; what it wanted then.
+fn about_to_replace_a_fresh_file() -> (One, Vec<Effect>) {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    let made = one.hear(LINK, records([file("a", 1, 1)], 1));
+    let fresh = Print {
+        racy: true,
+        ..print(1)
+    };
+    one.carry_out(&made, Some(fresh));
+    one.give(Input::Room { link: LINK });
+    let was = file("a", 1, 1);
+    let mut next = file("a", 2, 2);
+    next.place = was.place.clone();
+    next.body.clock.add(was.body.dot);
+    let effects = one.hear(LINK, records([next], 2));
+    (one, effects)
+}
+
+/// The look that it asked for finds the same fingerprint, which hides nothing any more.
+fn looked_at_again(one: &mut One, effects: &[Effect], content: u8) -> Vec<Effect> {
+    let ask = asked(effects).expect("it is looked at");
+    let mut effects = one.give(Input::Seen {
+        sightings: vec![crate::one::sighting("a", print(1))],
+        whole: Vec::new(),
+        asked: Some(ask),
+    });
+    effects.extend(one.give(Input::Settled { whole_tree: false }));
+    let reads = |effect: &Effect| matches!(effect, Effect::Read { .. });
+    assert!(effects.iter().any(reads), "{effects:?}");
+    effects.extend(one.give(Input::Hashed {
+        path: RelPath::parse(b"a").expect("a path"),
+        print: print(1),
+        hash: Hash([content; 32]),
+    }));
+    one.pass(1000);
+    effects.extend(one.give(Input::Tick));
+    effects
+}
+
+// sync-26.
+#[test]
+fn a_file_that_could_hide_a_change_is_read_again_before_it_is_replaced() {
+    let (mut one, before) = about_to_replace_a_fresh_file();
+    assert_eq!(steps(&before).count(), 0, "{before:?}");
+    let after = looked_at_again(&mut one, &before, 1);
+    let replaces = |act: &Act| matches!(act, Act::Write { over: Some(over), .. } if !over.racy);
+    assert!(steps(&after).any(|step| replaces(&step.act)), "{after:?}");
+}
+
+// sync-26, sync-21.
+#[test]
+fn a_change_that_hid_behind_a_fresh_fingerprint_is_kept() {
+    let (mut one, before) = about_to_replace_a_fresh_file();
+    let after = looked_at_again(&mut one, &before, 9);
+    let told = sent(&after, LINK);
+    assert!(!told.is_empty(), "it is an edit: {after:?}");
+    let lost = |act: &Act| matches!(act, Act::Write { over: Some(_), .. } | Act::Remove { .. });
+    assert!(!steps(&after).any(|step| lost(&step.act)), "{after:?}");
 }

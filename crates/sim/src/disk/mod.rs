@@ -314,7 +314,8 @@ impl Disk {
             Clock::Counter(_) => false,
             Clock::Wall { now, tick } => {
                 let stamp = now - now.rem_euclid(tick);
-                node.ctime >= i128::from(stamp) && node.mtime >= stamp
+                // What is stamped later than now, by a clock that has gone back, a write gives away.
+                node.ctime == i128::from(stamp) && node.mtime >= stamp
             }
         }
     }

@@ -14,6 +14,11 @@ use rustix::time::{ClockId, clock_gettime};
 /// kernel's clock for files ticks every 1 to 10 ms.
 const TICK: Time = 20_000_000;
 
+/// Some file systems keep whole seconds, FAT every other one.
+const COARSE_TICK: Time = 2 * SECOND + TICK;
+
+const SECOND: Time = 1_000_000_000;
+
 /// The kind of a thing on the disk, as far as sync cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -74,9 +79,8 @@ impl Glance {
             | FileType::BlockDevice
             | FileType::Unknown => Kind::Foreign,
         };
-        let time = |t: rustix::fs::StatxTimestamp| {
-            Time::from(t.tv_sec) * 1_000_000_000 + Time::from(t.tv_nsec)
-        };
+        let time =
+            |t: rustix::fs::StatxTimestamp| Time::from(t.tv_sec) * SECOND + Time::from(t.tv_nsec);
         let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
         let has_size = matches!(kind, Kind::File | Kind::Link);
         let (ctime, mtime) = (time(stat.stx_ctime), time(stat.stx_mtime));
@@ -100,9 +104,13 @@ impl Glance {
 }
 
 /// Whether a write right now could leave both times as they are. A write sets both to the
-/// clock's tick, so an mtime that is old (or was set by hand) gives the next write away.
+/// clock's tick, so an mtime that is old (or was set by hand) gives the next write away, and so does
+/// a change time of a clock that has been set back since.
 fn is_racy(ctime: Time, mtime: Time, now: Time) -> bool {
-    ctime >= now - TICK && mtime >= now - TICK
+    let is_coarse = ctime % SECOND == 0;
+    let tick = if is_coarse { COARSE_TICK } else { TICK };
+    let is_fresh = |time: Time| (now - tick..=now + tick).contains(&time);
+    is_fresh(ctime) && is_fresh(mtime)
 }
 
 /// The clock that the file system stamps with.
@@ -161,13 +169,21 @@ mod tests {
 
     #[test]
     fn only_a_fresh_print_with_a_fresh_mtime_can_hide_a_write() {
-        let now = 1_000_000_000_000;
+        let now = 1_000_600_000_000;
+        let whole = 1_000_000_000_000;
         let cases = [
             (now, now, true),
             (now - TICK + 1, now - TICK + 1, true),
             (now, now - 1_000_000_000, false),
             (now - 1_000_000_000, now - 1_000_000_000, false),
             (now + 5, now + 5, true),
+            // The clock has gone back since.
+            (now + 3_600_000_000_000, now + 3_600_000_000_000, false),
+            // Whole seconds: a file system with a coarse clock.
+            (whole, whole, true),
+            (whole - 1_000_000_000, whole - 1_000_000_000, true),
+            (whole - 2_000_000_000, whole - 2_000_000_000, false),
+            (whole, whole - 3_000_000_000, false),
         ];
         for (ctime, mtime, racy) in cases {
             assert_eq!(is_racy(ctime, mtime, now), racy, "{ctime} {mtime}");
