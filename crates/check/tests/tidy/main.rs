@@ -32,7 +32,7 @@ fn read(path: &Path) -> String {
 /// Every Rust file of the workspace, relative to its root, in order.
 fn rust_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for place in ["crates", "fuzz"] {
+    for place in ["crates", "bench", "fuzz"] {
         collect(&root().join(place), &mut files);
     }
     files.sort();

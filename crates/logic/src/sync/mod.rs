@@ -8,6 +8,7 @@
 //! two is what is to be done. Observations are stored, work never is: after a crash we look again.
 
 mod aside;
+pub mod chunks;
 mod circle;
 mod disk;
 mod engine;

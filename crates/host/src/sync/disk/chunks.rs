@@ -1,21 +1,13 @@
-//! Cutting a content into chunks, at equal distances or where the content says (`sync-57`).
-//!
-//! Both ends cut with the same numbers (content-defined: `FastCDC`, 2020 variant, no seed), so
-//! equal stretches of two versions of a file give equal chunks.
+//! The chunks of a stretch of a file: read, cut where `logic` says (`sync-57`), and hashed.
 
 use std::fs::File;
 
+pub(super) use ahoy_logic::sync::chunks::CONTENT_GRAIN_MAX;
+use ahoy_logic::sync::chunks::{chunk_len, longest};
 use ahoy_wire::sync::{CHUNKS_MAX, Chunk, ChunkHash, Cuts, RelPath, Stretch};
-use fastcdc::v2020::FastCDC;
 use rustix::io::Errno;
 
 use super::Root;
-
-/// The longest mean length of content-defined chunks, as a logarithm to base 2.
-pub(super) const CONTENT_GRAIN_MAX: u8 = 20;
-
-/// How much shorter and longer than the mean a content-defined chunk may be, as logarithms.
-const SPREAD: u8 = 2;
 
 /// Bytes read at once; not less than four of the longest chunks.
 const BUFFER_BYTES_MIN: usize = 1024 * 1024;
@@ -30,10 +22,7 @@ pub(super) fn cut(
     if !stretch.is_sound() || (stretch.cuts == Cuts::Content && stretch.grain > CONTENT_GRAIN_MAX) {
         return Err(Errno::INVAL);
     }
-    let longest = match stretch.cuts {
-        Cuts::Even => 1 << stretch.grain,
-        Cuts::Content => 1 << (stretch.grain + SPREAD),
-    };
+    let longest = longest(stretch.cuts, stretch.grain);
     let room = BUFFER_BYTES_MIN.max(4 * longest);
     let room = room.min(usize::try_from(stretch.len).unwrap_or(room).max(longest));
     let mut buffer = vec![0; room];
@@ -55,7 +44,7 @@ pub(super) fn cut(
         let mut start = 0;
         // Close to the end of the buffer a cut could depend on what has not been read yet.
         while start < filled && (ended || filled - start >= longest) {
-            let len = chunk_len(&buffer[start..filled], stretch, longest);
+            let len = chunk_len(&buffer[start..filled], stretch.cuts, stretch.grain);
             if !each(offset + start as u64, &buffer[start..start + len]) {
                 return Err(Errno::CANCELED);
             }
@@ -65,19 +54,6 @@ pub(super) fn cut(
         (filled, offset) = (filled - start, offset + start as u64);
         if ended && filled == 0 {
             return Ok(());
-        }
-    }
-}
-
-/// The length of the chunk at the front of `bytes`, which are not empty.
-fn chunk_len(bytes: &[u8], stretch: &Stretch, longest: usize) -> usize {
-    match stretch.cuts {
-        Cuts::Even => bytes.len().min(longest),
-        Cuts::Content => {
-            let mean = 1 << stretch.grain;
-            let chunker = FastCDC::new(bytes, mean >> SPREAD, mean, longest);
-            let (_, end) = chunker.cut(0, bytes.len());
-            end
         }
     }
 }
@@ -128,6 +104,7 @@ pub(super) mod tests {
     use std::io::Write;
 
     use ahoy_wire::sync::{GRAIN_MAX, GRAIN_MIN};
+    use fastcdc::v2020::FastCDC;
 
     use super::*;
 
