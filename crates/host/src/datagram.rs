@@ -113,37 +113,57 @@ pub(crate) fn ask_for_destinations(socket: &impl AsFd, addr: SocketAddr) -> io::
 pub(crate) async fn receive<M: Machine>(core: Arc<Core<M>>, socket: Arc<DatagramSocket>) {
     let mut incoming = Incoming::new(core.limits.datagram_bytes_max);
     loop {
-        if let Err(error) = receive_burst(&core, &socket, &mut incoming).await {
-            tracing::warn!(%error, "cannot receive; trying again");
-            sleep(ERROR_PAUSE).await;
+        match receive_burst(&core, &socket, &mut incoming).await {
+            Ok(Left::Nothing) => {}
+            Ok(Left::Perhaps) => tokio::task::yield_now().await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot receive; trying again");
+                sleep(ERROR_PAUSE).await;
+            }
         }
-        tokio::task::yield_now().await;
     }
+}
+
+/// What a burst leaves at the socket.
+enum Left {
+    Nothing,
+    Perhaps,
 }
 
 async fn receive_burst<M: Machine>(
     core: &Core<M>,
     socket: &DatagramSocket,
     incoming: &mut Incoming,
-) -> io::Result<()> {
+) -> io::Result<Left> {
     socket.io.readable().await?;
     for _ in 0..BATCHES_PER_BURST {
-        let fd = socket.io.as_fd();
-        match socket
-            .io
-            .try_io(Interest::READABLE, || incoming.receive(fd))
-        {
-            Ok(count) => {
-                core.step_all(socket.inputs(incoming, count));
-                if count < BATCH_MAX {
-                    break;
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-            Err(error) => return Err(error),
+        let count = receive_batch(socket, incoming)?;
+        if count > 0 {
+            core.step_all(socket.inputs(incoming, count));
+        }
+        if count < BATCH_MAX {
+            return Ok(Left::Nothing);
         }
     }
-    Ok(())
+    Ok(Left::Perhaps)
+}
+
+/// How many datagrams were there. A batch that is not full has emptied the socket, and the runtime
+/// is told so: it would otherwise have us ask the system once more, in vain, before each wait.
+fn receive_batch(socket: &DatagramSocket, incoming: &mut Incoming) -> io::Result<usize> {
+    let fd = socket.io.as_fd();
+    let mut count = 0;
+    let received = socket.io.try_io(Interest::READABLE, || {
+        count = incoming.receive(fd)?;
+        if count < BATCH_MAX {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    });
+    match received {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        Ok(()) | Err(_) => Ok(count),
+    }
 }
 
 /// Queues one datagram from `local` at the socket among `senders` that can send it.

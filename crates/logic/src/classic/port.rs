@@ -20,6 +20,9 @@ pub struct SharedPort {
     shares: tracker::Tracker,
     classic: ClassicTracker,
     dialects: BTreeMap<ConnectionId, Dialect>,
+    /// Empty between two inputs; kept, so that none is made for each.
+    from_shares: Outbox<tracker::Note>,
+    from_classic: Outbox<TrackerNote>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +102,8 @@ impl SharedPort {
             shares,
             classic,
             dialects: BTreeMap::new(),
+            from_shares: Outbox::new(),
+            from_classic: Outbox::new(),
         }
     }
 
@@ -141,15 +146,13 @@ impl SharedPort {
     }
 
     fn step_shares(&mut self, now: Moment, input: Input<'_>, outbox: &mut Outbox<PortNote>) {
-        let mut own = Outbox::new();
-        self.shares.handle(now, input, &mut own);
-        outbox.append(&mut own, PortNote::Shares);
+        self.shares.handle(now, input, &mut self.from_shares);
+        outbox.append(&mut self.from_shares, PortNote::Shares);
     }
 
     fn step_classic(&mut self, now: Moment, input: Input<'_>, outbox: &mut Outbox<PortNote>) {
-        let mut own = Outbox::new();
-        self.classic.handle(now, input, &mut own);
-        outbox.append(&mut own, PortNote::Classic);
+        self.classic.handle(now, input, &mut self.from_classic);
+        outbox.append(&mut self.from_classic, PortNote::Classic);
     }
 }
 
