@@ -10,7 +10,7 @@ TOLERANCE = 0.03
 TOLERANCE_FOREIGN = 0.25
 
 # What the counts depend on beside the source.
-TOOLS = ("rustc", "libc")
+TOOLS = ("rustc", "libc", "cpu")
 
 UPDATE = "bench/instructions/run --record"
 

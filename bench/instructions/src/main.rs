@@ -1,9 +1,9 @@
 //! The hot paths, each as a piece of work whose instructions can be counted.
 //!
-//! `ahoy-instructions CASE` prepares a case and does its work once, inside `measured`, which is where
-//! `bench/instructions/run` has callgrind count. `ahoy-instructions --list` names the cases, with how
-//! many of what each works off. Everything is the same in every run: no clock, no chance, no input.
-//! Hashing of content is not counted, since its instructions depend on the processor.
+//! `ahoy-instructions CASE` prepares a case and does its work once, inside `measured`, which is
+//! where `bench/instructions/run` has callgrind count. `ahoy-instructions --list` names the cases,
+//! with how many of what each works off. Everything is the same in every run: no clock, no chance,
+//! no input. Hashing of content is not counted, since its instructions depend on the processor.
 
 mod decode;
 mod lease;
@@ -89,7 +89,7 @@ fn measured<T, R>(prepared: T, work: impl FnOnce(T) -> R) -> R {
     black_box(work(black_box(prepared)))
 }
 
-/// Numbers that look like chance and are the same everywhere (SplitMix64: Steele, Lea, Flood, 2014).
+/// Numbers that look like chance, always the same (SplitMix64: Steele, Lea, Flood, 2014).
 struct Numbers(u64);
 
 impl Numbers {

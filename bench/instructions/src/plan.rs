@@ -64,6 +64,9 @@ pub fn run() {
 fn engine() -> Engine {
     let who = Identity {
         replica: ReplicaId(1),
+        spare: ReplicaId(9),
+        family: u64::MAX,
+        is_put_back: false,
         label: Label::tidy("here"),
         rights: Rights::Writer,
         floor: 0,
@@ -94,7 +97,7 @@ fn meeting() -> Vec<Input> {
             rights: Rights::Writer,
         },
         said(Message::Hello(hello)),
-        said(Message::Want { since: 0 }),
+        said(Message::Want { since: 0, known: 0 }),
     ]
 }
 

@@ -47,7 +47,13 @@ enum Verb {
 /// Exit codes: 0 fine, 1 the answer is no, 2 misuse (clap's own, and `Misuse`), 3 broke.
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    log_to_stderr();
+    // What an imagined machine has to warn of is nobody's trouble.
+    let is_imagined = matches!(cli.verb, Verb::Sim(_));
+    log_to_stderr(if is_imagined {
+        LevelFilter::ERROR
+    } else {
+        LevelFilter::WARN
+    });
     let outcome: anyhow::Result<ExitCode> = match cli.verb {
         Verb::Share(args) => cmd::share::run(args),
         Verb::Join(args) => cmd::join::run(args),
@@ -80,10 +86,10 @@ fn main() -> ExitCode {
     code
 }
 
-/// What the floors below report, on standard error: warnings and errors, or what `AHOY_LOG` asks
+/// What the floors below report, on standard error: from `level` on, or what `AHOY_LOG` asks
 /// for (`AHOY_LOG=debug`, `AHOY_LOG=ahoy_host=trace`).
-fn log_to_stderr() {
-    let warnings = EnvFilter::builder().with_default_directive(LevelFilter::WARN.into());
+fn log_to_stderr(level: LevelFilter) {
+    let warnings = EnvFilter::builder().with_default_directive(level.into());
     let filter = warnings.with_env_var("AHOY_LOG").from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)

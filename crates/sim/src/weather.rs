@@ -119,8 +119,8 @@ impl Weather {
             busy_percent: if seed < BUSY_SEEDS { 0 } else { 30 },
             ..mild
         };
-        // A machine that is put back needs a clock that has gone on since (sync-12). And a clock that
-        // ticks in seconds and goes back gives the same times again: nothing could see that.
+        // A machine that is put back needs a clock that has gone on since (sync-12). And a clock
+        // that ticks in seconds and goes back gives the same times again: nothing could see that.
         let jump_every = if wild.restore_every > 0 || wild.tick >= COARSE_TICK {
             0
         } else {

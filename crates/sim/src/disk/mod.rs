@@ -314,7 +314,7 @@ impl Disk {
             Clock::Counter(_) => false,
             Clock::Wall { now, tick } => {
                 let stamp = now - now.rem_euclid(tick);
-                // What is stamped later than now, by a clock that has gone back, a write gives away.
+                // What a clock that has gone back has stamped, the next write gives away.
                 node.ctime == i128::from(stamp) && node.mtime >= stamp
             }
         }

@@ -104,8 +104,8 @@ impl Glance {
 }
 
 /// Whether a write right now could leave both times as they are. A write sets both to the
-/// clock's tick, so an mtime that is old (or was set by hand) gives the next write away, and so does
-/// a change time of a clock that has been set back since.
+/// clock's tick, so an mtime that is old (or was set by hand) gives the next write away, and so
+/// does a change time of a clock that has been set back since.
 fn is_racy(ctime: Time, mtime: Time, now: Time) -> bool {
     let is_coarse = ctime % SECOND == 0;
     let tick = if is_coarse { COARSE_TICK } else { TICK };
