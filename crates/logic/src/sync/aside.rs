@@ -1,17 +1,42 @@
 //! What a reader changed in its folder: it goes to nobody, and nothing of it is lost (`sync-29`).
 //! What is in the way of the share gets a name of its own; everything else stays as it is.
 
-use ahoy_wire::sync::{Class, Clock, Name, NodeId, Value};
+use ahoy_wire::sync::{Body, Class, Clock, Dot, Name, NodeId, Record, Value};
 
 use super::engine::Engine;
 use super::names;
 use super::plan::{CHANGED_PAUSE, Verdict};
 use super::planted::{self, Bug};
+use super::tree::{Goal, Node};
 use super::work::After;
 use super::{Act, Notice, Print, Synced};
 
 /// Most strange names that a reader is told about.
 const TOLD_MAX: usize = 10_000;
+
+/// A directory that is to go and is found not to be empty is the reader's after so many tries;
+/// before, what is in it may be something that is only not known yet.
+const DISOWNED_AFTER: u32 = 3;
+
+/// What a reader makes of two versions of a node of which neither has seen the other. What it
+/// merged itself no writer has signed, and it could tell nobody of it: if one of the two is known
+/// to nobody else, because its author was put back from a backup, it would stay alone with that
+/// for ever. So it takes the one whose body stands, as it was signed, and has the merged one from
+/// the first writer that knows both (`sync-34`).
+pub(super) fn choose(ours: &Node, theirs: &Record, is_signed: bool, merged: Record) -> Record {
+    let is_theirs = merged.body.dot == theirs.body.dot;
+    match (ours.signature.is_some(), is_signed) {
+        // A copy that this reader makes itself, and a writer has told of already.
+        (true, false) => ours.record.clone(),
+        // One that it has made, and is told of now: its place is where the writers have it.
+        (false, true) if is_theirs => theirs.clone(),
+        (false, false | true) => merged,
+        (true, true) if merged == ours.record || merged == *theirs => merged,
+        (true, true) if is_theirs && ours.record.body.dot != theirs.body.dot => theirs.clone(),
+        (true, true) if is_theirs && merged.place.dot == theirs.place.dot => theirs.clone(),
+        (true, true) => ours.record.clone(),
+    }
+}
 
 impl Engine {
     /// A reader changed what is at a name of the share. Its own bytes are known by the empty clock:
@@ -46,10 +71,28 @@ impl Engine {
             return;
         }
         // It is in the way of one that is to come.
-        let node = NodeId::created(dir, &name, Class::Leaf, None);
+        let plain = NodeId::created(dir, &name, Class::Leaf, None);
+        let on_disk = self.tree.node(plain).and_then(|node| node.synced.as_ref());
+        // What is known of a file that stands elsewhere, perhaps in the parking place, must not
+        // vanish with the step.
+        let nobody = Dot {
+            count: 0,
+            replica: self.who.replica,
+        };
+        let node = match on_disk {
+            Some(_) => NodeId::created(dir, &name, Class::Leaf, Some(nobody)),
+            None => plain,
+        };
         if !self.work.is_busy(node) {
             self.order_aside(node, dir, name, print);
         }
+    }
+
+    /// Whether a content that lost a conflict gets a file of its own. A reader makes one only of what
+    /// it has on its disk: of all else a writer that knows both will tell.
+    pub(super) fn may_copy(&self, id: NodeId, lost: &Body) -> bool {
+        let synced = self.tree.node(id).and_then(|node| node.synced.as_ref());
+        !self.is_reader() || synced.is_some_and(|on| on.value.same_content(&lost.value))
     }
 
     /// What is on disk of a node is what this reader wrote.
@@ -71,6 +114,22 @@ impl Engine {
         self.tree.set_synced(id, None);
         self.keep(id);
         Verdict::Again
+    }
+
+    /// A directory that is to be gone, and is not empty although nothing that is known is in it:
+    /// what is in it is the reader's, and so is the directory from now on.
+    pub(super) fn disown_dir(&mut self, id: NodeId) {
+        let synced = self.tree.node(id).and_then(|node| node.synced.clone());
+        let is_dir = |synced: &Synced| matches!(synced.value, Value::Dir(_));
+        let Some(synced) = synced.filter(is_dir) else {
+            return;
+        };
+        let is_inhabited = self.tree.in_dir(id).next().is_some();
+        let is_to_go = self.is_reader() && self.tree.goal(id) == Goal::Absent;
+        if is_to_go && !is_inhabited && self.work.pauses(id) >= DISOWNED_AFTER {
+            self.work.hurry(id);
+            self.disown(id, &synced);
+        }
     }
 
     fn order_aside(&mut self, id: NodeId, dir: NodeId, name: Name, expect: Print) -> Verdict {

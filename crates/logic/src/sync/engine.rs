@@ -435,6 +435,10 @@ impl Engine {
             place,
             body: merged.body,
         };
+        let record = match self.is_reader() {
+            true => super::aside::choose(node, &theirs, signature.is_some(), record),
+            false => record,
+        };
         let proof = if record == theirs { signature } else { None };
         let is_same = planted::is(Bug::ModeNotTold)
             && record.body.value.same_content(&ours.body.value)
@@ -447,7 +451,7 @@ impl Engine {
             return false;
         }
         let sequence = node.sequence;
-        if let Some(lost) = &merged.lost {
+        if let Some(lost) = merged.lost.as_ref().filter(|lost| self.may_copy(id, lost)) {
             let copy = conflict_copy(id, &record.place, lost);
             self.tell_conflict(id, &copy.place.name);
             self.absorb(copy, None);

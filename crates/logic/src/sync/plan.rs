@@ -599,6 +599,9 @@ impl Engine {
                 if self.work.pauses(id) == 8 {
                     tell(self, "it keeps changing, or is not empty".into());
                 }
+                if job.removes_dir {
+                    self.disown_dir(id);
+                }
             }
             Trouble::InUse => {
                 self.pause(id, CHANGED_PAUSE);

@@ -1,16 +1,38 @@
 //! An engine that may only read.
 
-use ahoy_logic::sync::{Act, Input, LinkId, Notice, Rights};
-use ahoy_wire::sync::ReplicaId;
+use ahoy_logic::sync::tree::Goal;
+use ahoy_logic::sync::{Act, Effect, Input, LinkId, Notice, Outcome, Print, Rights, Trouble};
+use ahoy_wire::sync::{
+    Class, Clock, Dot, Item, Message, Meta, Mtime, NodeId, Record, Records, ReplicaId, Value,
+    WriteSignature,
+};
 
-use crate::one::{LINK, OTHER, One, file, nothing, notices, print, records, sent, steps};
+use crate::one::{LINK, OTHER, One, file, name, nothing, notices, print, records, sent, steps};
+
+const THIRD: ReplicaId = ReplicaId(3);
+
+/// A record with a signature of its own.
+fn signed(record: &Record, by: u8, upto: u64) -> Message {
+    Message::Records(Records {
+        upto,
+        items: vec![Item {
+            record: record.clone(),
+            signature: Some(WriteSignature([by; 32], [by; 32])),
+            content: None,
+        }],
+    })
+}
+
+fn dot(replica: ReplicaId, count: u64) -> Dot {
+    Dot { count, replica }
+}
 
 /// A reader that has fetched one file, and another peer that waits for news.
 fn with_a_file() -> (One, LinkId) {
     let third = LinkId(9);
     let mut one = One::started(Rights::Reader);
     one.meet(LINK, OTHER);
-    one.meet(third, ReplicaId(3));
+    one.meet(third, THIRD);
     let heard = one.hear(LINK, records([file("a.txt", 1, 1)], 1));
     one.carry_out(&heard, Some(print(1)));
     (one, third)
@@ -80,4 +102,120 @@ fn it_passes_nothing_on_that_no_writer_has_signed() {
     let (mut one, third) = with_a_file();
     let asked_again = one.hear(third, ahoy_wire::sync::Message::Want { since: 0, known: 0 });
     assert!(sent(&asked_again, third).is_empty());
+}
+
+// sync-34.
+#[test]
+fn of_two_places_given_apart_it_takes_one_as_it_was_signed_and_can_tell_of_it() {
+    let mut one = One::started(Rights::Reader);
+    one.meet(LINK, OTHER);
+    let first = file("a", 1, 1);
+    let heard = one.hear(LINK, signed(&first, 1, 1));
+    one.carry_out(&heard, Some(print(1)));
+    let renamed = |to: &str, by: Dot| {
+        let mut record = first.clone();
+        record.place.name = name(to);
+        record.place.dot = by;
+        record.place.clock.add(by);
+        record
+    };
+    let (theirs, others) = (renamed("b", dot(OTHER, 5)), renamed("c", dot(THIRD, 7)));
+    let heard = one.hear(LINK, signed(&theirs, 2, 2));
+    one.carry_out(&heard, Some(print(1)));
+    let heard = one.hear(LINK, signed(&others, 3, 3));
+    one.carry_out(&heard, Some(print(1)));
+    // Whoever made one of the two was put back from a backup, and knows neither.
+    let asked = one.meet(LinkId(9), ReplicaId(4));
+    assert_eq!(sent(&asked, LinkId(9)), [&others]);
+    let merged = renamed("c", dot(THIRD, 7));
+    let heard = one.hear(LINK, signed(&theirs, 2, 4));
+    assert_eq!(steps(&heard).count(), 0, "the older one changes nothing");
+    assert_eq!(
+        one.engine.tree().goal(merged.id),
+        Goal::At(NodeId::ROOT, name("c"))
+    );
+}
+
+// sync-34.
+#[test]
+fn the_copy_that_it_made_itself_stands_where_the_writers_have_it() {
+    let mut one = One::started(Rights::Reader);
+    one.meet(LINK, OTHER);
+    let first = file("a", 1, 1);
+    let heard = one.hear(LINK, signed(&first, 1, 1));
+    one.carry_out(&heard, Some(print(1)));
+    let mut other = file("a", 2, 1);
+    (other.body.dot, other.body.clock) = (dot(THIRD, 9), Clock::of(dot(THIRD, 9)));
+    one.hear(LINK, signed(&other, 2, 2));
+    let id = NodeId::conflict_copy(first.id, first.body.dot);
+    let goal = one.engine.tree().goal(id);
+    assert!(
+        matches!(&goal, Goal::At(_, at) if *at != name("A")),
+        "{goal:?}"
+    );
+    // The writers met when the file had another name.
+    let mut copy = one
+        .engine
+        .tree()
+        .node(id)
+        .expect("it keeps its bytes")
+        .record
+        .clone();
+    copy.place.name = name("A");
+    one.hear(LINK, signed(&copy, 3, 3));
+    assert_eq!(
+        one.engine.tree().goal(id),
+        Goal::At(NodeId::ROOT, name("A"))
+    );
+}
+
+/// Each step that is wanted fails, until nothing happens by itself for a long time.
+fn fail_all(one: &mut One, mut effects: Vec<Effect>) {
+    for _ in 0..8 {
+        let failed = steps(&effects).map(|step| Outcome {
+            job: step.job,
+            result: Err(Trouble::Changed),
+        });
+        let failed: Vec<Outcome> = failed.collect();
+        one.give(Input::Finished(failed));
+        one.pass(60_000);
+        effects = one.give(Input::Tick);
+    }
+}
+
+// sync-29.
+#[test]
+fn a_deleted_directory_with_something_of_its_own_in_it_is_the_readers() {
+    let mut one = One::started(Rights::Reader);
+    one.meet(LINK, OTHER);
+    let meta = Meta {
+        mode: 0o755,
+        mtime: Mtime::default(),
+    };
+    let mut dir = file("d", 1, 1);
+    (dir.id, dir.class) = (
+        NodeId::created(NodeId::ROOT, &name("d"), Class::Dir, None),
+        Class::Dir,
+    );
+    dir.body.value = Value::Dir(meta);
+    let heard = one.hear(LINK, signed(&dir, 1, 1));
+    let print = Print {
+        mode: 0o755,
+        size: 0,
+        ..print(1)
+    };
+    one.carry_out(&heard, Some(print));
+    assert_eq!(one.engine.progress().nodes_left, 0);
+    let gone = dot(OTHER, 2);
+    dir.body.clock.add(gone);
+    dir.body.dot = gone;
+    dir.body.value = Value::Gone {
+        was: Box::new(Value::Dir(meta)),
+        seen: dir.place.clock.clone(),
+    };
+    let heard = one.hear(LINK, signed(&dir, 2, 2));
+    assert!(steps(&heard).any(|step| matches!(step.act, Act::Remove { .. })));
+    fail_all(&mut one, heard);
+    let progress = one.engine.progress();
+    assert_eq!((progress.nodes_left, progress.census.dirs), (0, 0));
 }

@@ -148,7 +148,12 @@ impl World {
             let how = if is_seen { ", and that is seen" } else { "" };
             format!("restored: {}{how}", names[what as usize])
         });
+        let writers = self.writers().collect::<Vec<_>>();
         for content in before {
+            let has_it = |index: &usize| self.machines[*index].disk.contents().contains(&content);
+            if !writers.iter().any(has_it) {
+                self.with_readers.insert(content);
+            }
             // Whoever puts back a folder under an index that knows better has changed all of it.
             if what == 2 {
                 self.given_up.insert(content);

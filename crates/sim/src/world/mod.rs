@@ -161,6 +161,8 @@ pub struct World {
     tokens: u64,
     /// A machine was put back from a backup.
     is_any_put_back: bool,
+    /// Contents that only readers still had when a writer had been put back.
+    with_readers: BTreeSet<Content>,
     /// Numbers that machines have drawn.
     drawn: u64,
     /// Contents that a user who had them replaced or deleted.
@@ -199,6 +201,7 @@ impl World {
             tokens: 0,
             drawn: 0,
             is_any_put_back: false,
+            with_readers: BTreeSet::new(),
             given_up: BTreeSet::new(),
             made: BTreeMap::new(),
             wrong: None,

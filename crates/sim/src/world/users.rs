@@ -54,12 +54,18 @@ impl World {
         }
     }
 
-    /// A user no longer wants these. What a reader's user does counts only for what is his.
+    /// A user no longer wants these. What a reader's user does counts only for what is his, and for
+    /// what no writer has had any more since one of them was put back from a backup: of that he has
+    /// removed the last copy there was, and ahoy had nothing to do with it.
     pub(super) fn give_up(&mut self, machine: usize, contents: Vec<Content>) {
         let is_reader = self.machines[machine].rights == Rights::Reader;
-        let written = &self.written;
-        let counts = |content: &Content| !is_reader || written.get(content) == Some(&machine);
-        self.given_up.extend(contents.into_iter().filter(counts));
+        for content in contents {
+            let is_his = !is_reader || self.written.get(&content) == Some(&machine);
+            let was_last = self.with_readers.contains(&content) && !self.is_somewhere(content);
+            if is_his || was_last {
+                self.given_up.insert(content);
+            }
+        }
     }
 
     /// One thing that a user does on a machine, whether or not ahoy runs there.
