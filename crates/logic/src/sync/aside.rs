@@ -88,8 +88,8 @@ impl Engine {
         }
     }
 
-    /// Whether a content that lost a conflict gets a file of its own. A reader makes one only of what
-    /// it has on its disk: of all else a writer that knows both will tell.
+    /// Whether a content that lost a conflict gets a file of its own. A reader makes one only of
+    /// what it has on its disk: of all else a writer that knows both will tell.
     pub(super) fn may_copy(&self, id: NodeId, lost: &Body) -> bool {
         let synced = self.tree.node(id).and_then(|node| node.synced.as_ref());
         !self.is_reader() || synced.is_some_and(|on| on.value.same_content(&lost.value))

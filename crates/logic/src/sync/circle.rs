@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use ahoy_wire::sync::{NodeId, Value};
+use ahoy_wire::sync::{NodeId, RelPath, Value};
 
 use super::engine::Engine;
 use super::plan::{CHANGED_PAUSE, Verdict, parked};
@@ -69,6 +69,19 @@ impl Engine {
                 self.plan_move(id, synced, NodeId::ROOT, super::work::orphan_name(id))
             }
             Some(_) | None => Verdict::Pending,
+        }
+    }
+
+    /// What is parked and unknown to the index, which was put back from a backup, gets a name at
+    /// the root: the looks that follow find it there like anything new.
+    pub(super) fn bring_back_strays(&mut self) {
+        for id in self.work.idle_strays() {
+            let name = super::work::stray_name(id, self.work.pauses(id));
+            let Some(to) = RelPath::root().join(&name) else {
+                continue;
+            };
+            let keys = vec![(NodeId::ROOT, name)];
+            self.order(id, Act::Unpark { to }, keys, After::Vanish);
         }
     }
 

@@ -288,6 +288,7 @@ impl Engine {
     /// A node was in the parking place when the last run ended.
     pub(super) fn found_parked(&mut self, id: NodeId, print: Print) {
         let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
+            self.work.note_stray(id);
             return;
         };
         let racy = print.racy || super::plan::is_doubtful(&synced, &print);

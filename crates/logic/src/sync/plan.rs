@@ -68,6 +68,7 @@ impl Engine {
         for id in self.work.take_late(self.now) {
             self.touch(id);
         }
+        self.bring_back_strays();
         loop {
             for id in self.tree.take_touched() {
                 self.touch(id);
@@ -97,7 +98,7 @@ impl Engine {
     }
 
     fn plan_node(&mut self, id: NodeId) -> Verdict {
-        if self.work.is_busy(id) {
+        if self.work.is_busy(id) || self.work.is_stray(id) {
             return Verdict::Pending;
         }
         if self.local.is_missing(id) && self.local.guard.holds(id) {
@@ -475,6 +476,9 @@ impl Engine {
             Ok(print) => self.done(&job, print),
             Err(trouble) => self.failed(&job, trouble),
         }
+        if job.seen_inside {
+            self.look_inside(&job);
+        }
         let sightings = job.sightings;
         let now = self.tree.node(id).and_then(|n| n.synced.as_ref());
         let expected = |(dir, name): &(NodeId, Name), print: &Option<Print>| match (
@@ -547,6 +551,9 @@ impl Engine {
             (After::Vanish, _) => {
                 let path = self.tree.path(id);
                 self.tree.set_synced(id, None);
+                if self.work.settle_stray(id) {
+                    self.look_again(job);
+                }
                 if let (Some(path), true) = (path, job.visible) {
                     self.tell(Notice::Brought {
                         path,
@@ -570,6 +577,16 @@ impl Engine {
             && let Some(path) = self.tree.path(job.node)
         {
             self.look(Look::Below(path));
+        }
+    }
+
+    /// What was seen in a directory that a step was about to bring has not been believed.
+    fn look_inside(&mut self, job: &super::work::Job) {
+        let synced = self.tree.node(job.node).and_then(|n| n.synced.as_ref());
+        let is_dir = synced.is_some_and(|synced| matches!(synced.value, Value::Dir(_)));
+        match self.tree.path(job.node).filter(|_| is_dir) {
+            Some(path) => drop(self.look(Look::Below(path))),
+            None => self.look_again(job),
         }
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahoy_wire::sync::{Hash, NodeId, RelPath};
+use ahoy_wire::sync::{Hash, NodeId, RelPath, ReplicaId};
 
 use super::engine::Engine;
 use super::plan::Verdict;
@@ -15,6 +15,10 @@ use super::{LinkId, Print, Source, Synced};
 
 /// How often the author of a lost content is asked for it before it counts as gone.
 const AUTHOR_REFUSALS: u32 = 4;
+
+/// The same of one that was put back from a backup: it does not know who has had the content of it
+/// since, and a machine whose folder is away for a while says no as well. Some twelve minutes.
+const AUTHOR_REFUSALS_PUT_BACK: u32 = 20;
 
 /// How long peers that have all refused a content are left alone with it, at least.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
@@ -87,7 +91,7 @@ impl Engine {
                 if !links.is_empty() {
                     // Everybody has said no, perhaps because the file was being moved just then.
                     let asked = self.work.ask_again(id);
-                    if asked >= AUTHOR_REFUSALS && self.is_orphan(id, hash, &links) {
+                    if asked >= self.refusals_enough(id) && self.is_orphan(id, hash, &links) {
                         self.give_up(id);
                         return Err(Verdict::Again);
                     }
@@ -99,6 +103,16 @@ impl Engine {
                 self.work.wait_for_source(id);
                 Err(Verdict::Pending)
             }
+        }
+    }
+
+    /// So many refusals by all are enough for who may say that a content is gone.
+    fn refusals_enough(&self, id: NodeId) -> u32 {
+        let author = self.tree.node(id).map(|node| node.record.body.dot.replica);
+        let is_of_old = |it: ReplicaId| self.numbers.is_own(it) && it != self.numbers.current();
+        match author.is_some_and(is_of_old) {
+            true => AUTHOR_REFUSALS_PUT_BACK,
+            false => AUTHOR_REFUSALS,
         }
     }
 

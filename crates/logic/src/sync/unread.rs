@@ -79,8 +79,7 @@ impl Engine {
                     at = next;
                 }
                 None => {
-                    if !self.work.note_sighting(dir, &name, None) && self.local.stirred.insert(dir)
-                    {
+                    if !self.work.note_inside(dir, &name) && self.local.stirred.insert(dir) {
                         self.look(Look::At(at, name));
                     }
                     return;

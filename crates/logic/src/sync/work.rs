@@ -66,6 +66,8 @@ pub struct Job {
     pub keys: Vec<(NodeId, Name)>,
     /// What was seen of those names meanwhile.
     pub sightings: Vec<((NodeId, Name), Option<Print>)>,
+    /// Something was seen meanwhile in what stands at one of them, and not believed.
+    pub seen_inside: bool,
     /// What it leads to.
     pub after: After,
     /// From which peer it fetches.
@@ -91,6 +93,8 @@ pub struct Work {
     later_of: BTreeMap<NodeId, Moment>,
     pauses: BTreeMap<NodeId, u32>,
     stranded: BTreeSet<NodeId>,
+    /// What is in the parking place, and the index knows nothing of.
+    strays: BTreeSet<NodeId>,
     unsourced: BTreeSet<NodeId>,
     /// In this machine's own order.
     unfetched: BTreeMap<[u8; 16], NodeId>,
@@ -324,6 +328,27 @@ impl Work {
         self.drop_content(id);
     }
 
+    // What stands in the parking place unknown.
+
+    pub fn note_stray(&mut self, id: NodeId) {
+        self.strays.insert(id);
+    }
+
+    pub fn is_stray(&self, id: NodeId) -> bool {
+        self.strays.contains(&id)
+    }
+
+    /// It stands somewhere again; true if it was a stray.
+    pub fn settle_stray(&mut self, id: NodeId) -> bool {
+        self.strays.remove(&id)
+    }
+
+    /// Those for which something can be done now.
+    pub fn idle_strays(&self) -> Vec<NodeId> {
+        let is_idle = |id: &&NodeId| !self.is_busy(**id) && !self.later_of.contains_key(id);
+        self.strays.iter().filter(is_idle).copied().collect()
+    }
+
     // Steps.
 
     pub fn begin(
@@ -354,6 +379,7 @@ impl Work {
         let job = Job {
             node,
             sightings: Vec::new(),
+            seen_inside: false,
             fetched,
             donor: donor(act, &after),
             visible: matches!(
@@ -459,6 +485,16 @@ impl Work {
         let Some(job) = job else { return false };
         job.sightings.retain(|(seen, _)| *seen != key);
         job.sightings.push((key, print));
+        true
+    }
+
+    /// Something was seen in a directory at this name that is not known to be there. True if a step
+    /// there is out, which may be about to bring it.
+    pub fn note_inside(&mut self, dir: NodeId, name: &Name) -> bool {
+        let job = self.name_jobs.get(&(dir, name.clone()));
+        let job = job.and_then(|job| self.jobs.get_mut(job));
+        let Some(job) = job else { return false };
+        job.seen_inside = true;
         true
     }
 
@@ -650,4 +686,17 @@ fn donor(act: &Act, after: &After) -> Option<(RelPath, Print)> {
 pub fn orphan_name(id: NodeId) -> Name {
     let hex: String = id.0.iter().map(|b| format!("{b:02x}")).collect();
     Name::new(format!("recovered {hex}").as_bytes()).expect("letters and digits")
+}
+
+/// The same; each attempt is another, as somebody may have taken it.
+pub fn stray_name(id: NodeId, attempt: u32) -> Name {
+    match attempt {
+        0 => orphan_name(id),
+        more => {
+            let plain = orphan_name(id);
+            let more = format!(", {more}");
+            let name = [plain.as_bytes(), more.as_bytes()].concat();
+            Name::new(&name).expect("letters, digits and a comma")
+        }
+    }
 }

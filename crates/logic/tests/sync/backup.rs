@@ -2,7 +2,7 @@
 //! and others do.
 
 use ahoy_logic::sync::merge::merge_body;
-use ahoy_logic::sync::{Effect, Input, LinkId, Rights, Row};
+use ahoy_logic::sync::{Effect, Input, LinkId, Outcome, Rights, Row, Trouble};
 use ahoy_wire::sync::{Clock, Dot, Hash, Message, Record, ReplicaId, Value};
 
 use crate::one::{
@@ -217,4 +217,45 @@ fn made_up_changes_do_not_go_on_for_ever() {
     record.body.clock.add(made_up);
     let effects = one.hear(link, records([record], 1));
     assert!(!is_hung_up(&effects), "{effects:?}");
+}
+
+/// How often the peer refuses the content of a record until it is given up.
+fn refusals(one: &mut One, record: &Record) -> u32 {
+    let mut effects = one.hear(LINK, records([record.clone()], 9));
+    for refusals in 0..100 {
+        let is_gone = |node: &ahoy_logic::sync::tree::Node| node.record.body.value.is_gone();
+        if one.engine.tree().node(record.id).is_some_and(is_gone) {
+            return refusals;
+        }
+        let refused = steps(&effects).map(|step| Outcome {
+            job: step.job,
+            result: Err(Trouble::NoSource),
+        });
+        let refused: Vec<Outcome> = refused.collect();
+        assert_eq!(refused.len(), 1, "{effects:?}");
+        one.give(Input::Finished(refused));
+        one.pass(60_000);
+        effects = one.give(Input::Tick);
+    }
+    panic!("it is never given up");
+}
+
+#[test]
+fn who_was_put_back_does_not_give_up_soon_what_its_lost_life_wrote() {
+    let (_, record) = lost_life();
+    // One that lost the file without a backup in between.
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    one.write("b", 1);
+    let mut own = record.clone();
+    let count = own.body.dot.count.min(1);
+    own.body.dot.count = count;
+    own.body.clock = Clock::of(own.body.dot);
+    (own.place.dot, own.place.clock) = (own.body.dot, own.body.clock.clone());
+    let soon = refusals(&mut one, &own);
+    let mut one = One::with_index(Rights::Writer, Vec::new(), LEAP, true);
+    one.look(&[]);
+    one.meet(LINK, OTHER);
+    let late = refusals(&mut one, &record);
+    assert!(soon < 8 && late > 16, "{soon} {late}");
 }

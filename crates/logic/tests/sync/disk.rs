@@ -3,9 +3,11 @@
 use ahoy_logic::sync::{
     Act, Effect, Found, Input, Look, Notice, Outcome, Print, Rights, Sighting, State, Trouble,
 };
-use ahoy_wire::sync::{Hash, Record, RelPath, Value};
+use ahoy_wire::sync::{Class, Hash, Meta, Mtime, NodeId, Record, RelPath, Value};
 
-use crate::one::{LINK, OTHER, One, file, nothing, notices, print, records, sent, steps};
+use crate::one::{
+    LINK, OTHER, One, file, name, nothing, notices, path, print, records, sent, steps,
+};
 
 fn seen_nothing(one: &mut One, at: &str, asked: Option<u64>) -> Vec<Effect> {
     let mut effects = one.give(Input::Seen {
@@ -422,4 +424,76 @@ fn a_change_that_hid_behind_a_fresh_fingerprint_is_kept() {
     assert!(!told.is_empty(), "it is an edit: {after:?}");
     let lost = |act: &Act| matches!(act, Act::Write { over: Some(_), .. } | Act::Remove { .. });
     assert!(!steps(&after).any(|step| lost(&step.act)), "{after:?}");
+}
+
+/// Where the step that is wanted would bring what is parked.
+fn unparked(effects: &[Effect]) -> Option<String> {
+    steps(effects).find_map(|step| match &step.act {
+        Act::Unpark { to } => Some(to.display()),
+        Act::MakeDir { .. }
+        | Act::MakeLink { .. }
+        | Act::Write { .. }
+        | Act::SetMeta { .. }
+        | Act::Move { .. }
+        | Act::Remove { .. }
+        | Act::Park { .. } => None,
+    })
+}
+
+#[test]
+fn what_is_parked_and_unknown_to_the_index_comes_out_again() {
+    let mut one = One::new(Rights::Writer, Vec::new());
+    let node = NodeId([7; 16]);
+    let early = one.give(Input::Parked {
+        node,
+        print: print(1),
+    });
+    assert_eq!(steps(&early).count(), 0, "not before the first look");
+    let mut effects = one.look(&[]);
+    let first = unparked(&effects).expect("it gets a name");
+    assert_eq!(first, format!("recovered {}", "07".repeat(16)));
+    let job = steps(&effects).next().expect("found above").job;
+    let result = Err(Trouble::Changed);
+    one.give(Input::Finished(vec![Outcome { job, result }]));
+    one.pass(60_000);
+    effects = one.give(Input::Tick);
+    let second = unparked(&effects).expect("it is tried again");
+    assert_ne!(first, second, "that name may be taken");
+    let done = one.carry_out(&effects, Some(print(1)));
+    assert!(asked(&done).is_some(), "it is looked at there");
+    one.pass(60_000);
+    assert_eq!(unparked(&one.give(Input::Tick)), None);
+}
+
+fn below_d() -> Look {
+    Look::Below(path("d"))
+}
+
+#[test]
+fn what_is_seen_in_a_directory_that_is_only_just_being_made_is_looked_for_again() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    let mut dir = file("d", 1, 1);
+    dir.id = NodeId::created(NodeId::ROOT, &name("d"), Class::Dir, None);
+    dir.class = Class::Dir;
+    dir.body.value = Value::Dir(Meta {
+        mode: 0o755,
+        mtime: Mtime::default(),
+    });
+    let heard = one.hear(LINK, records([dir], 1));
+    assert_eq!(steps(&heard).count(), 1);
+    let found = Found::File(print(2));
+    let early = one.give(Input::Seen {
+        sightings: vec![Sighting {
+            dir: path("d"),
+            name: name("x"),
+            found,
+        }],
+        whole: Vec::new(),
+        asked: None,
+    });
+    assert_eq!(asked(&early), None);
+    let done = one.carry_out(&heard, Some(print(1)));
+    let below = |effect: &Effect| matches!(effect, Effect::Look { look, .. } if *look == below_d());
+    assert!(done.iter().any(below), "{done:?}");
 }
