@@ -3,7 +3,7 @@
 
 use ahoy_wire::sync::{Body, Class, Clock, Dot, Name, NodeId, Record, Value};
 
-use super::engine::Engine;
+use super::engine::{Engine, State};
 use super::names;
 use super::plan::{CHANGED_PAUSE, Verdict};
 use super::planted::{self, Bug};
@@ -70,7 +70,10 @@ impl Engine {
             self.tell_not_sent(dir, &name);
             return;
         }
-        // It is in the way of one that is to come.
+        // It is in the way of one that is to come, and is met again when that comes.
+        if self.state != State::Running {
+            return;
+        }
         let plain = NodeId::created(dir, &name, Class::Leaf, None);
         let on_disk = self.tree.node(plain).and_then(|node| node.synced.as_ref());
         // What is known of a file that stands elsewhere, perhaps in the parking place, must not

@@ -250,7 +250,9 @@ impl Engine {
 
     /// When the engine wants an [`Input::Tick`] if nothing else happens, and why.
     pub fn deadline(&self) -> Option<(Moment, &'static str)> {
+        // Steps wait as long as the folder is not believed.
         let retry = self.work.next_retry();
+        let retry = retry.filter(|_| self.state == State::Running);
         let retry = retry.map(|at| (at, "a step is to be tried again"));
         let deletes = self.guard_deadline();
         let deletes = deletes.map(|at| (at, "deletes wait whether more follow"));

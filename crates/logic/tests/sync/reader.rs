@@ -219,3 +219,28 @@ fn a_deleted_directory_with_something_of_its_own_in_it_is_the_readers() {
     let progress = one.engine.progress();
     assert_eq!((progress.nodes_left, progress.census.dirs), (0, 0));
 }
+
+// sync-25, sync-29.
+#[test]
+fn it_moves_nothing_aside_in_a_folder_that_it_does_not_know_yet() {
+    let mut one = One::started(Rights::Reader);
+    one.meet(LINK, OTHER);
+    one.hear(LINK, records([file("a", 1, 1)], 1));
+    let mut one = One::new(Rights::Reader, one.rows);
+    let seen = one.write("a", 2);
+    assert_eq!(steps(&seen).count(), 0, "{seen:?}");
+}
+
+// sync-25.
+#[test]
+fn what_waits_to_be_tried_again_waits_quietly_while_the_root_is_away() {
+    let mut one = One::started(Rights::Reader);
+    one.meet(LINK, OTHER);
+    let heard = one.hear(LINK, records([file("a", 1, 1)], 1));
+    let job = steps(&heard).next().expect("it is fetched").job;
+    let result = Err(Trouble::Full);
+    one.give(Input::Finished(vec![Outcome { job, result }]));
+    assert!(one.engine.deadline().is_some());
+    one.give(Input::RootLost);
+    assert_eq!(one.engine.deadline(), None);
+}
