@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use ahoy_host::web::raise_descriptor_limit;
+use ahoy_host::descriptors;
 use ahoy_wire::bounded::Bounded;
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::tracker::{
@@ -58,7 +58,7 @@ fn run() -> io::Result<()> {
             "usage: tracker_load PORT PEERS PER_SHARE SECONDS WINDOW BATCH",
         ));
     };
-    raise_descriptor_limit();
+    descriptors::raise();
     let began = Instant::now();
     let mut swarm = Swarm::join(port as u16, peers as usize, per_share as usize)?;
     println!(

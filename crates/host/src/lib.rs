@@ -5,6 +5,7 @@ pub mod classic;
 pub mod clock;
 pub mod confine;
 pub mod datagram;
+pub mod descriptors;
 pub mod discovery;
 pub mod drive;
 pub mod echo;

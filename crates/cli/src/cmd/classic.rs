@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use ahoy_host::classic::{ClassicPeer, Folder, FolderError, PeerConfig, PeerNote};
-use ahoy_host::{listen, signals, web};
+use ahoy_host::{descriptors, listen, signals};
 use ahoy_logic::classic::{PeerEvent, PeerOptions, PeerSnapshot};
 use ahoy_wire::classic::{FileName, PEER_PORT_FIRST};
 use anyhow::Context;
@@ -113,7 +113,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         printer::insist(STOP_MAX);
     };
     signals::on_request_to_end(asked).context("cannot wait for signals")?;
-    web::raise_descriptor_limit();
+    descriptors::raise();
     screen.print(Line {
         text: format!(
             "Sharing {} on port {} by the tracker at {tracker}",

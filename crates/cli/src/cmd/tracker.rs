@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ahoy_host::classic::serve_tracker;
 use ahoy_host::drive::Sockets;
-use ahoy_host::{listen, runtime, stop, tracker, web};
+use ahoy_host::{descriptors, listen, runtime, stop, tracker};
 use ahoy_logic::classic::PortNote;
 use ahoy_logic::tracker::{LeftCause, Note, Options};
 use ahoy_wire::tracker::PORT_DEFAULT;
@@ -69,7 +69,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(text) => bind(parse_listen(text)?)?,
         None => bind_default()?,
     };
-    web::raise_descriptor_limit();
+    descriptors::raise();
     let address = listener.local_addr()?;
     printer::detach().context("no thread to print with")?;
     let (as_json, verbose) = (args.json, args.verbose);

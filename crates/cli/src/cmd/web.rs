@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ahoy_host::descriptors;
 use ahoy_host::web::log::AccessLog;
 use ahoy_host::web::stop::{Stop, stop_on_signals};
 use ahoy_host::web::{self, Config, Counts, ServeError, WORKERS_MAX};
@@ -89,7 +90,7 @@ pub struct Args {
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = config(&args)?;
-    web::raise_descriptor_limit();
+    descriptors::raise();
     let stop = Arc::new(Stop::new()?);
     let listeners = args
         .listen

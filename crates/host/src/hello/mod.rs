@@ -12,8 +12,8 @@ use ahoy_logic::hello::{Config, Note, Server};
 use ahoy_logic::moment::Moment;
 use ahoy_wire::hello::MESSAGE_BYTES_MAX;
 use ring::rand::{SecureRandom, SystemRandom};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::descriptors;
 use crate::drive::{Ending, Limits, Sockets, drive};
 
 /// One byte more than a request can have, so that a longer one is known to be cut.
@@ -53,17 +53,7 @@ pub async fn serve(
 /// How many connections there may be if `wanted` are wanted: raises the limit of descriptors as far
 /// as the system allows, and leaves some for everything else.
 fn connections_max(wanted: usize) -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
-        Err(_) => limit.current,
-    };
-    let descriptors = current.map_or(usize::MAX, |it| usize::try_from(it).unwrap_or(usize::MAX));
     wanted
-        .min(descriptors.saturating_sub(DESCRIPTORS_RESERVED))
+        .min(descriptors::raise().saturating_sub(DESCRIPTORS_RESERVED))
         .max(2)
 }

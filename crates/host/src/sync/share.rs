@@ -29,6 +29,7 @@ use super::scrub::Scrubber;
 use super::session::Membership;
 use super::status::{Control, Desk, Notice, Snapshot, State};
 use super::supply::Supply;
+use crate::descriptors;
 
 /// What is needed to start syncing a folder.
 #[derive(Debug)]
@@ -200,6 +201,7 @@ impl Share {
             socket,
             accept_empty,
         } = config;
+        descriptors::raise();
         let (index, rows) = claim.open_index()?;
         let root = open_root(&claim)?;
         claim.record.listen = ports.addresses();

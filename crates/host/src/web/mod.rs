@@ -31,11 +31,11 @@ use std::time::Duration;
 
 use ahoy_logic::web::{Limits, Site};
 use ring::rand::SecureRandom as _;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tracing::info;
 
+use crate::descriptors;
 use folder::{CACHED_DESCRIPTORS_MAX, Folder};
 use log::{AccessLog, LogWriter};
 use stop::Stop;
@@ -175,28 +175,11 @@ pub fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Lets this process use as many descriptors as its hard limit allows. A soft limit of 1,024 is a
-/// relic of `select`, which nothing here uses.
-pub fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    if limit.current < limit.maximum || (limit.current.is_some() && limit.maximum.is_none()) {
-        let raised = Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            info!(%error, "the descriptor limit stays as it is");
-        }
-    }
-}
-
 /// As many connections as asked for, or as the descriptors allow beside everything else.
 fn connections_within_limits(wanted: usize, workers: usize) -> usize {
-    let descriptors = getrlimit(Resource::Nofile).current;
-    let descriptors = descriptors
-        .and_then(|n| usize::try_from(n).ok())
-        .unwrap_or(usize::MAX);
     let others =
         DESCRIPTORS_RESERVED + workers * (CACHED_DESCRIPTORS_MAX + DESCRIPTORS_PER_LOOKUP + 4);
-    wanted.min(descriptors.saturating_sub(others)).max(workers)
+    wanted
+        .min(descriptors::allowed().saturating_sub(others))
+        .max(workers)
 }

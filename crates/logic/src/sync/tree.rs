@@ -305,6 +305,9 @@ impl Tree {
         if *parent != NodeId::ROOT && !self.nodes.get(parent).is_some_and(Node::is_dir) {
             return Goal::Waiting;
         }
+        if self.contested.is_empty() {
+            return Goal::At(*parent, name.clone());
+        }
         let rivals = self.slots.get(&(*parent, name.clone()));
         let first = rivals.and_then(|ids| ids.iter().min_by_key(|id| self.precedence(**id)));
         if first.is_none_or(|first| *first == id) {

@@ -502,6 +502,9 @@ impl Work {
 
     /// Notes which content a node lacks.
     pub fn crave(&mut self, id: NodeId, content: Option<(Hash, u64)>) {
+        if self.craving.get(&id).copied() == content {
+            return;
+        }
         if let Some((hash, size)) = self.craving.remove(&id) {
             self.cravers.remove(&(hash, id));
             self.bytes_left -= size;

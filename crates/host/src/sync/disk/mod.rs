@@ -34,6 +34,7 @@ mod stage;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod unnamed;
 mod walk;
 mod world;
 

@@ -26,6 +26,7 @@ use rustix::io::Errno;
 
 use super::beneath;
 use super::print::{self, Device, Glance, Kind};
+use super::unnamed::{Allowance, Unnamed};
 use crate::sync::home::Marker;
 
 /// Why a folder cannot be used as the root of a share.
@@ -84,6 +85,7 @@ pub struct Root {
     parked: OwnedFd,
     /// Contents whose part files are in use.
     busy: Mutex<HashSet<Hash>>,
+    unnamed: Allowance,
 }
 
 impl Root {
@@ -109,6 +111,7 @@ impl Root {
         let device = (at.stx_dev_major, at.stx_dev_minor);
         Ok(Self {
             busy: Mutex::default(),
+            unnamed: Allowance::default(),
             path,
             inode: at.stx_ino,
             device,
@@ -202,6 +205,11 @@ impl Root {
 
     pub(super) fn tmp(&self) -> BorrowedFd<'_> {
         self.tmp.as_fd()
+    }
+
+    /// A new file without a name; `None` if there cannot be one, or not one more.
+    pub(super) fn unnamed(&self) -> Option<Unnamed> {
+        self.unnamed.file(&self.tmp)
     }
 
     pub(super) fn parked_dir(&self) -> BorrowedFd<'_> {

@@ -1,6 +1,7 @@
-//! Preparing what is to be published: files, links and directories under temporary names.
+//! Preparing what is to be published: files, links and directories, without a name or under
+//! temporary ones.
 //!
-//! Whatever is prepared carries its final mode and mtime, so that publishing is one rename. A
+//! Whatever is prepared carries its final mode and mtime, so that publishing is one call. A
 //! prepared thing that is not published is deleted when it is dropped.
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::reader::hash_all;
+use super::unnamed::Unnamed;
 use super::{Root, litter, print};
 
 /// Bytes copied at once.
@@ -25,29 +27,44 @@ const CLONE_BYTES_MIN: u64 = 64 * 1024;
 /// The owner may do anything with it; while it is ours.
 const OURS: u16 = 0o700;
 
-/// Something under a temporary name, ready to be published.
+/// Something ready to be published.
 pub(super) struct Staged {
     root: Arc<Root>,
-    name: Vec<u8>,
+    lies: Lies,
     /// A download: worth keeping under this name if it is not published.
     download: Option<Vec<u8>>,
     published: bool,
     /// As it is now; publishing changes only the change time.
     pub print: Print,
     /// The content, if it may not be on the device yet.
-    pub unsynced: Option<File>,
+    pub unsynced: Option<Arc<File>>,
+}
+
+/// Where something is before it is published.
+enum Lies {
+    /// In `tmp/`, under this name.
+    Named(Vec<u8>),
+    /// Nowhere.
+    Unnamed(Unnamed),
 }
 
 impl Staged {
-    /// Its name in `tmp/`.
-    pub(super) fn name(&self) -> &[u8] {
-        &self.name
+    /// Gives it the free name `name` in `dir`; `Errno::EXIST` if that is taken.
+    pub(super) fn put(&self, dir: impl AsFd, name: &[u8]) -> rustix::io::Result<()> {
+        match &self.lies {
+            Lies::Named(from) => litter::rename_free(self.root.tmp(), from, dir, name),
+            Lies::Unnamed(unnamed) => unnamed.link(dir, name),
+        }
     }
 
-    /// Gives it another temporary name.
+    /// Gives it this temporary name.
     pub(super) fn rename(&mut self, name: Vec<u8>) -> rustix::io::Result<()> {
-        rustix::fs::renameat(self.root.tmp(), &*self.name, self.root.tmp(), &*name)?;
-        self.name = name;
+        let tmp = self.root.tmp();
+        match &self.lies {
+            Lies::Named(from) => rustix::fs::renameat(tmp, &**from, tmp, &*name)?,
+            Lies::Unnamed(unnamed) => unnamed.link(tmp, &name)?,
+        }
+        self.lies = Lies::Named(name);
         Ok(())
     }
 
@@ -63,14 +80,15 @@ impl Drop for Staged {
             return;
         }
         let tmp = self.root.tmp();
-        match &self.download {
-            Some(home) => {
+        match (&self.lies, &self.download) {
+            (Lies::Unnamed(_), _) => {}
+            (Lies::Named(name), Some(home)) => {
                 // To be written to again; this directory is ours alone, no link can be in the way.
                 let own = Mode::RUSR | Mode::WUSR;
-                let _ = rustix::fs::chmodat(tmp, &*self.name, own, AtFlags::empty());
-                let _ = rustix::fs::renameat(tmp, &*self.name, tmp, &**home);
+                let _ = rustix::fs::chmodat(tmp, &**name, own, AtFlags::empty());
+                let _ = rustix::fs::renameat(tmp, &**name, tmp, &**home);
             }
-            None => discard(tmp, &self.name),
+            (Lies::Named(name), None) => discard(tmp, name),
         }
     }
 }
@@ -105,10 +123,11 @@ pub(super) fn from_bytes(
     if bytes.len() as u64 != size || blake3::hash(bytes) != hash.0 {
         return Err(Trouble::Corrupt);
     }
-    let (draft, mut file) = Draft::new(root)?;
+    let draft = Draft::new(root)?;
+    let mut file: &File = draft.file();
     file.write_all(bytes)
         .map_err(|error| trouble(errno(&error)))?;
-    draft.finish(file, meta)
+    draft.finish(meta)
 }
 
 /// A file with the bytes of another file of the share, if that is still what `expect` says.
@@ -126,23 +145,24 @@ pub(super) fn from_local(
     if expect.size != size || !same(print::glance_open(&source, root.device())) {
         return Err(Trouble::NoSource);
     }
-    let (draft, mut file) = Draft::new(root)?;
+    let draft = Draft::new(root)?;
+    let mut file: &File = draft.file();
     let mut buffer = vec![0; PIECE_BYTES];
-    let cloned = size >= CLONE_BYTES_MIN && rustix::fs::ioctl_ficlone(&file, &source).is_ok();
+    let cloned = size >= CLONE_BYTES_MIN && rustix::fs::ioctl_ficlone(file, &source).is_ok();
     let copied = if cloned {
-        hash_all(&file, &mut buffer, size).map_err(trouble)?
+        hash_all(file, &mut buffer, size).map_err(trouble)?
     } else {
         copy(&source, &mut file, &mut buffer, size)?
     };
     if copied != (hash, size) || !same(print::glance_open(&source, root.device())) {
         return Err(Trouble::NoSource);
     }
-    draft.finish(file, meta)
+    draft.finish(meta)
 }
 
 fn copy(
     from: impl AsFd,
-    to: &mut File,
+    to: &mut &File,
     buffer: &mut [u8],
     most: u64,
 ) -> Result<(Hash, u64), Trouble> {
@@ -173,11 +193,11 @@ pub(super) fn from_download(
     let (root, download) = (Arc::clone(root), Some(name.clone()));
     Ok(Staged {
         root,
-        name,
+        lies: Lies::Named(name),
         download,
         published: false,
         print,
-        unsynced: Some(file),
+        unsynced: Some(Arc::new(file)),
     })
 }
 
@@ -188,7 +208,7 @@ pub(super) fn link(root: &Arc<Root>, target: &Target, mtime: Mtime) -> Result<St
     let set = set_mtime(root.tmp(), &name, mtime)
         .and_then(|()| print::glance(root.tmp(), &name, root.device()));
     match set {
-        Ok(glance) => Ok(staged(root, name, glance.print)),
+        Ok(glance) => Ok(staged(root, Lies::Named(name), glance.print)),
         Err(errno) => {
             discard(root.tmp(), &name);
             Err(trouble(errno))
@@ -213,7 +233,7 @@ pub(super) fn dir(root: &Arc<Root>, meta: Meta) -> Result<Staged, Trouble> {
         )
     });
     match set {
-        Ok(print) => Ok(staged(root, name, print)),
+        Ok(print) => Ok(staged(root, Lies::Named(name), print)),
         Err(errno) => {
             discard(root.tmp(), &name);
             Err(trouble(errno))
@@ -221,11 +241,11 @@ pub(super) fn dir(root: &Arc<Root>, meta: Meta) -> Result<Staged, Trouble> {
     }
 }
 
-fn staged(root: &Arc<Root>, name: Vec<u8>, print: Print) -> Staged {
+fn staged(root: &Arc<Root>, lies: Lies, print: Print) -> Staged {
     let root = Arc::clone(root);
     Staged {
         root,
-        name,
+        lies,
         download: None,
         published: false,
         print,
@@ -233,29 +253,53 @@ fn staged(root: &Arc<Root>, name: Vec<u8>, print: Print) -> Staged {
     }
 }
 
-/// The name of a file that is being written; the file is deleted if it is not finished.
-struct Draft<'r> {
+/// A file that is being written; it is deleted if it is not finished.
+enum Draft<'r> {
+    Unnamed(&'r Arc<Root>, Unnamed),
+    Named(NamedDraft<'r>),
+}
+
+struct NamedDraft<'r> {
     root: &'r Arc<Root>,
     name: Vec<u8>,
+    file: Arc<File>,
 }
 
 impl<'r> Draft<'r> {
-    fn new(root: &'r Arc<Root>) -> Result<(Self, File), Trouble> {
+    fn new(root: &'r Arc<Root>) -> Result<Self, Trouble> {
+        if let Some(unnamed) = root.unnamed() {
+            return Ok(Self::Unnamed(root, unnamed));
+        }
         let name = litter::incoming();
         let file = litter::create(root.tmp(), &name).map_err(trouble)?;
-        Ok((Self { root, name }, file))
+        let file = Arc::new(file);
+        Ok(Self::Named(NamedDraft { root, name, file }))
     }
 
-    fn finish(mut self, file: File, meta: Meta) -> Result<Staged, Trouble> {
-        let print = set_meta(self.root, &file, meta).map_err(trouble)?;
-        let name = std::mem::take(&mut self.name);
-        let mut staged = staged(self.root, name, print);
+    fn file(&self) -> &Arc<File> {
+        match self {
+            Self::Unnamed(_, unnamed) => unnamed.file(),
+            Self::Named(draft) => &draft.file,
+        }
+    }
+
+    fn finish(self, meta: Meta) -> Result<Staged, Trouble> {
+        let file = Arc::clone(self.file());
+        let print = |root| set_meta(root, &file, meta).map_err(trouble);
+        let (root, lies, print) = match self {
+            Self::Unnamed(root, unnamed) => (root, Lies::Unnamed(unnamed), print(root)?),
+            Self::Named(mut draft) => {
+                let (root, print) = (draft.root, print(draft.root)?);
+                (root, Lies::Named(std::mem::take(&mut draft.name)), print)
+            }
+        };
+        let mut staged = staged(root, lies, print);
         staged.unsynced = Some(file);
         Ok(staged)
     }
 }
 
-impl Drop for Draft<'_> {
+impl Drop for NamedDraft<'_> {
     fn drop(&mut self) {
         if !self.name.is_empty() {
             let _ = rustix::fs::unlinkat(self.root.tmp(), &*self.name, AtFlags::empty());

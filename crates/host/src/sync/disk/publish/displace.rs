@@ -17,9 +17,9 @@ use super::{Publisher, Spot, trouble};
 
 impl Publisher<'_, '_> {
     pub(super) fn put_free(&mut self, spot: &Spot, staged: &Staged) -> Result<(), Trouble> {
-        let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
+        let name = spot.name.as_bytes();
         self.writable(&[Some((&spot.dir, &spot.fd))], || {
-            rename_free(tmp, staged.name(), &*spot.fd, name)
+            staged.put(&*spot.fd, name)
         })
         .map_err(trouble)
     }
