@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -36,6 +36,9 @@ thread_local! {
     static READ_BUFFER: RefCell<Box<[MaybeUninit<u8>]>> =
         RefCell::new(Box::new_uninit_slice(READ_BYTES_MAX));
 }
+
+/// Answers that are written in one call at most.
+const SLICES_MAX: usize = 32;
 
 /// How long accepting rests when the system has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -259,17 +262,28 @@ impl Outgoing {
         }
     }
 
-    /// Writes what goes without waiting; how many bytes went.
+    /// Writes what goes without waiting, many answers in one call; how many bytes went.
     fn write_to(&mut self, stream: &WriteHalf<'_>) -> io::Result<usize> {
         let mut written = 0;
-        while let Some(first) = self.queue.front() {
-            match stream.try_write(&first[self.head_bytes..]) {
+        while !self.is_empty() {
+            let (mut slices, mut bytes) = ([IoSlice::new(&[]); SLICES_MAX], 0);
+            let mut count = 0;
+            for (slice, chunk) in slices.iter_mut().zip(&self.queue) {
+                let rest = if count == 0 {
+                    &chunk[self.head_bytes..]
+                } else {
+                    &chunk[..]
+                };
+                *slice = IoSlice::new(rest);
+                bytes += rest.len();
+                count += 1;
+            }
+            match stream.try_write_vectored(&slices[..count]) {
                 Ok(len) => {
+                    self.forget(len);
                     written += len;
-                    self.head_bytes += len;
-                    if self.head_bytes == first.len() {
-                        self.queue.pop_front();
-                        self.head_bytes = 0;
+                    if len < bytes {
+                        break; // the socket is full
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
@@ -277,5 +291,16 @@ impl Outgoing {
             }
         }
         Ok(written)
+    }
+
+    /// So many bytes are gone.
+    fn forget(&mut self, bytes: usize) {
+        self.head_bytes += bytes;
+        while let Some(first) = self.queue.front()
+            && self.head_bytes >= first.len()
+        {
+            self.head_bytes -= first.len();
+            self.queue.pop_front();
+        }
     }
 }
