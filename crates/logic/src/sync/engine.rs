@@ -477,7 +477,7 @@ impl Engine {
         self.keep(id);
     }
 
-    fn tell_conflict(&mut self, id: NodeId, copy: &Name) {
+    pub(super) fn tell_conflict(&mut self, id: NodeId, copy: &Name) {
         if let Some(path) = self.tree.path(id) {
             self.tell(Notice::Conflict {
                 path,

@@ -229,7 +229,11 @@ impl Engine {
             let id = item.record.id;
             let content = item.record.body.value.content();
             let theirs = item.record.clone();
+            let held = self.held_against(&theirs);
             self.absorb(item.record, item.signature);
+            if let Some(held) = held {
+                self.stand_by(id, held);
+            }
             let Some(node) = self.tree.node(id) else {
                 continue;
             };

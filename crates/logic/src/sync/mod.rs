@@ -23,6 +23,7 @@ mod numbers;
 mod plan;
 pub mod planted;
 mod port;
+mod put_back;
 mod rot;
 mod source;
 #[cfg(test)]

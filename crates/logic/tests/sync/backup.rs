@@ -6,7 +6,7 @@ use ahoy_logic::sync::{Effect, Input, LinkId, Outcome, Rights, Row, Trouble};
 use ahoy_wire::sync::{Clock, Dot, Hash, Message, Record, ReplicaId, Value};
 
 use crate::one::{
-    LINK, ME, OTHER, One, SPARE, file, hello, is_hung_up, print, records, sent, steps,
+    LINK, ME, OTHER, One, SPARE, file, hello, is_hung_up, nothing, print, records, sent, steps,
 };
 
 const LEAP: u64 = 1 << 30;
@@ -258,4 +258,103 @@ fn who_was_put_back_does_not_give_up_soon_what_its_lost_life_wrote() {
     one.meet(LINK, OTHER);
     let late = refusals(&mut one, &record);
     assert!(soon < 8 && late > 16, "{soon} {late}");
+}
+
+/// The record that says what has become of "a", and what `next` wants done when it hears that.
+fn hears_of(next: &mut One, lost: &[Record]) -> Vec<Effect> {
+    next.meet(LINK, OTHER);
+    let effects = next.hear(LINK, records(lost.iter().cloned(), 7));
+    assert!(!is_hung_up(&effects), "{effects:?}");
+    effects
+}
+
+/// What a machine tells of a file that it has, and that its user then has nowhere.
+fn deletion(one: &mut One, at: &str) -> Record {
+    let mut told = Vec::new();
+    for asked in [None, Some(90), Some(91)] {
+        one.give(Input::Seen {
+            sightings: vec![nothing(at)],
+            whole: Vec::new(),
+            asked,
+        });
+        told.extend(one.give(Input::Settled { whole_tree: false }));
+    }
+    let told = sent(&told, LINK).into_iter();
+    let mut gone = told.filter(|record| record.body.value.is_gone());
+    gone.next().expect("a deletion").clone()
+}
+
+// sync-39: the other half of a rename, say, went with the disk.
+#[test]
+fn what_was_put_back_is_not_deleted_because_a_lost_life_deleted_it() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    one.write("a", 1);
+    let backup = one.rows.clone();
+    one.give(Input::Room { link: LINK });
+    let lost = deletion(&mut one, "a");
+    let mut next = One::with_index(Rights::Writer, backup, LEAP, true);
+    next.look(&[("a", print(1))]);
+    let effects = hears_of(&mut next, std::slice::from_ref(&lost));
+    assert_eq!(steps(&effects).count(), 0, "{effects:?}");
+    let told = sent(&effects, LINK);
+    let told = told.iter().find(|record| record.id == lost.id);
+    let told = told.expect("the others hear that it is there");
+    assert_eq!(content(told), Hash([1; 32]));
+    assert_eq!(told.body.dot.replica, SPARE);
+    assert_eq!(merge_body(&told.body, &lost.body).body, told.body);
+    // Its user may delete it again.
+    next.give(Input::Room { link: LINK });
+    let again = deletion(&mut next, "a");
+    assert!(again.body.clock.has(told.body.dot));
+}
+
+// sync-39: the same if the name has been given to something else.
+#[test]
+fn what_was_put_back_stays_beside_what_a_lost_life_put_in_its_place() {
+    let (backup, lost) = lost_life();
+    let mut next = One::with_index(Rights::Writer, backup, LEAP, true);
+    next.look(&[("a", print(1))]);
+    let effects = hears_of(&mut next, std::slice::from_ref(&lost));
+    let wanted: Vec<_> = steps(&effects).collect();
+    assert_eq!(
+        wanted.len(),
+        1,
+        "first the old content is copied: {wanted:?}"
+    );
+    let copy = next.engine.tree().node(wanted[0].node).expect("a node");
+    assert_eq!(copy.record.copy_of, Some(lost.id));
+    assert_eq!(content(&copy.record), Hash([1; 32]));
+    let now = next.engine.tree().node(lost.id).expect("a node");
+    assert_eq!(content(&now.record), Hash([2; 32]));
+    // A life that still knows what it did has nothing to keep.
+    let mut same = One::with_index(Rights::Writer, next.rows, 2 * LEAP, false);
+    same.look(&[("a", print(1))]);
+    let again = hears_of(&mut same, &[lost]);
+    let ids: Vec<_> = steps(&again).map(|step| step.node).collect();
+    assert!(ids.iter().all(|id| *id == wanted[0].node), "{ids:?}");
+}
+
+// sync-39: it lost a conflict before the backup was made, and the lost life deleted the copy.
+#[test]
+fn a_copy_that_a_lost_life_deleted_is_made_again_of_what_was_put_back() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    one.write("a", 1);
+    let backup = one.rows.clone();
+    let stronger = file("a", 5, LEAP);
+    one.give(Input::Room { link: LINK });
+    let effects = one.hear(LINK, records([stronger.clone()], 3));
+    let step = steps(&effects).next().expect("the copy comes first").node;
+    let at = one.engine.tree().node(step).expect("a node").record.clone();
+    one.carry_out(&effects, Some(print(1)));
+    one.give(Input::Room { link: LINK });
+    let text = String::from_utf8(at.place.name.as_bytes().to_vec()).expect("a plain name");
+    let gone = deletion(&mut one, &text);
+    assert_eq!(gone.id, at.id);
+    let mut next = One::with_index(Rights::Writer, backup, LEAP, true);
+    next.look(&[("a", print(1))]);
+    let effects = hears_of(&mut next, &[gone, stronger]);
+    let wanted: Vec<_> = steps(&effects).map(|step| step.node).collect();
+    assert_eq!(wanted, [at.id], "{effects:?}");
 }

@@ -1,9 +1,11 @@
 //! What happens from outside, as planned: each blow, and what it leads to later.
 
-use ahoy_logic::sync::{Input, Rights};
+use ahoy_logic::sync::{Input, Rights, Row, Synced};
+use ahoy_wire::sync::{Clock, NodeId, RelPath};
 
-use super::{Doom, Event, Mail, World};
+use super::{Doom, Event, Index, Mail, World, wall};
 use crate::dice::Dice;
+use crate::disk::Content;
 use crate::plan::Doing;
 use crate::weather::Millis;
 
@@ -130,6 +132,7 @@ impl World {
         self.crash(machine);
         self.is_any_put_back = true;
         let before = self.machines[machine].disk.contents();
+        let lost = self.machines[machine].index.clone();
         let what = self.dice.below(3);
         // A file that was copied back has another inode; a whole device that was set back has not.
         let is_seen = what < 2 && self.dice.chance(50);
@@ -140,6 +143,7 @@ impl World {
             1 => it.index = index,
             _ => {
                 it.disk = disk;
+                it.disk.set_clock(wall(self.now, it.skew));
                 it.disk.copied_back();
             }
         }
@@ -155,13 +159,56 @@ impl World {
                 self.with_readers.insert(content);
             }
             // Whoever puts back a folder under an index that knows better has changed all of it.
-            if what == 2 {
+            if what == 2 || self.is_told_gone(machine, &lost, content) {
                 self.given_up.insert(content);
             } else {
                 self.excuse(content);
             }
         }
         self.soon(3000, Event::Start { machine });
+    }
+
+    /// Where this content still is, the index that a backup has taken back says that it is there no
+    /// more, and others may have heard that. Its user had it elsewhere, which went with the disk,
+    /// and nobody else was told where. What is on the disk that was put back is not meant: the
+    /// machine knows what it holds.
+    fn is_told_gone(&self, machine: usize, lost: &Index, content: Content) -> bool {
+        if self.machines[machine].disk.contents().contains(&content) {
+            return false;
+        }
+        let hash = content.hash();
+        let is_it = |(_, synced): &(NodeId, &Synced)| {
+            synced.value.content().is_some_and(|(is, _)| is == hash)
+        };
+        let is_gone = |id: NodeId, held: &Clock| {
+            let mut rows = lost.nodes.values();
+            let told = rows.find_map(|row| match row {
+                Row::Node { record, .. } if record.id == id => Some(record),
+                Row::Node { .. } | Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => {
+                    None
+                }
+            });
+            told.is_some_and(|told| {
+                let it = &self.machines[machine];
+                let is_own = |(own, count)| it.is_own(own) && held.seen(own) < count;
+                let holds = told.body.value.content();
+                told.body.clock.entries().any(is_own) && holds.is_none_or(|(is, _)| is != hash)
+            })
+        };
+        let others = self.machines.iter().enumerate();
+        others
+            .filter(|(other, _)| *other != machine)
+            .all(|(_, it)| {
+                let held = it.index.nodes.values().filter_map(|row| match row {
+                    Row::Node { record, synced, .. } => Some((record.id, synced.as_deref()?)),
+                    Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => None,
+                });
+                let held: Vec<_> = held.filter(is_it).collect();
+                let there = it.disk.contents_below(&RelPath::root());
+                let there = there.into_iter().filter(|is| *is == content).count();
+                let mut held_at = held.iter();
+                there <= held.len() && held_at.all(|(id, synced)| is_gone(*id, &synced.body_clock))
+            })
     }
 
     /// Everything that the watcher had to say is lost; it says so.

@@ -54,7 +54,7 @@ impl Index {
 
 impl Machine {
     /// Whether it counts its changes under that number, or has done so.
-    fn is_own(&self, replica: ReplicaId) -> bool {
+    pub(super) fn is_own(&self, replica: ReplicaId) -> bool {
         let has = |own: &Vec<Counted>| own.iter().any(|own| own.replica == replica);
         replica == self.replica
             || matches!(&self.index.numbers, Some(Row::Numbers(own)) if has(own))
