@@ -44,12 +44,15 @@ pub struct Guard {
 }
 
 /// Deletions that belong together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Run {
     /// Files of the share when it began.
     files: u64,
-    /// Files whose deletion has been told.
-    told: u64,
+    /// Nodes from this number on have come since: who makes files and deletes them again has not
+    /// lost anything of the share.
+    newer: u64,
+    /// Files that were there when it began, and whose deletion has been told.
+    told: BTreeSet<NodeId>,
     /// Since when something has been waiting to be told.
     since: Moment,
     /// When something was last found missing.
@@ -120,9 +123,10 @@ impl Engine {
                 }
             }
             run => {
-                *run = (files > GUARDED_FILES_MIN).then_some(Run {
+                *run = (files > GUARDED_FILES_MIN).then(|| Run {
                     files,
-                    told: 0,
+                    newer: self.tree.next_number(),
+                    told: BTreeSet::new(),
                     since: now,
                     latest: now,
                 });
@@ -136,30 +140,42 @@ impl Engine {
             self.guard_rest();
             return true;
         }
-        let guard = &self.local.guard;
-        let Some(run) = guard.run.filter(|_| !self.is_reader()) else {
+        if self.is_reader() || self.local.guard.is_confirmed {
+            return true;
+        }
+        let Some(mut run) = self.local.guard.run.take() else {
             return true;
         };
-        if guard.is_confirmed {
-            return true;
-        }
-        let is_withheld = guard.withheld.is_some();
-        if !is_withheld && self.now < self.guard_due(&run) {
+        let may = self.may_tell(&mut run);
+        self.local.guard.run = Some(run);
+        may
+    }
+
+    fn may_tell(&mut self, run: &mut Run) -> bool {
+        let is_withheld = self.local.guard.withheld.is_some();
+        if !is_withheld && self.now < self.guard_due(run) {
             return false;
         }
-        let (files, of) = (self.files_gone(), run.files);
-        if is_withheld || (files + run.told) * 2 > of {
+        let gone = self.files_gone();
+        let number = |id: &NodeId| self.tree.node(*id).map(|node| node.number);
+        let old = |id: &NodeId| number(id).is_some_and(|number| number < run.newer);
+        let lost: Vec<NodeId> = gone.iter().copied().filter(old).collect();
+        let is_half = |told: usize| (lost.len() + told) as u64 * 2 > run.files;
+        if is_half(run.told.len()) {
+            // Some may have been put back since.
+            let is_here = |id: &NodeId| self.tree.node(*id).is_some_and(|n| n.synced.is_some());
+            run.told.retain(|id| !is_here(id));
+        }
+        if is_withheld || is_half(run.told.len()) {
+            let (files, of) = (gone.len() as u64, run.files);
             self.local.guard.withheld = Some(Withheld { files, of });
             if !is_withheld {
                 self.out.push(Effect::Tell(Notice::Vanished { files, of }));
             }
             return false;
         }
-        self.local.guard.run = Some(Run {
-            told: run.told + files,
-            since: self.now,
-            ..run
-        });
+        run.told.extend(lost);
+        run.since = self.now;
         true
     }
 
@@ -199,24 +215,24 @@ impl Engine {
                 .missing
                 .values()
                 .any(|state| *state == Missing::Confirmed);
-        let run = guard.run.filter(|_| waits)?;
-        Some(self.guard_due(&run))
+        let run = guard.run.as_ref().filter(|_| waits)?;
+        Some(self.guard_due(run))
     }
 
     /// Files that are confirmed to be gone, with all that was in directories that are.
-    fn files_gone(&self) -> u64 {
+    fn files_gone(&self) -> Vec<NodeId> {
         let missing = self.local.missing.iter();
         let confirmed = missing.filter(|(_, state)| **state == Missing::Confirmed);
         let mut stack: Vec<NodeId> = confirmed.map(|(id, _)| *id).collect();
         let mut met = BTreeSet::new();
-        let mut files = 0;
+        let mut files = Vec::new();
         while let Some(id) = stack.pop() {
             let synced = self.tree.node(id).and_then(|node| node.synced.as_ref());
             let Some(synced) = synced.filter(|_| met.insert(id)) else {
                 continue;
             };
             match synced.value {
-                Value::File { .. } => files += 1,
+                Value::File { .. } => files.push(id),
                 Value::Dir(_) => stack.extend(self.tree.in_dir(id).map(|(_, child)| child)),
                 Value::Link { .. } | Value::Gone { .. } => {}
             }

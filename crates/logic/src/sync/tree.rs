@@ -192,6 +192,11 @@ impl Tree {
         self.touched.insert(id);
     }
 
+    /// The number that the next new node will have.
+    pub fn next_number(&self) -> u64 {
+        self.next_number
+    }
+
     /// How often a directory has got another place on disk.
     pub fn dir_moves(&self) -> u64 {
         self.dir_moves

@@ -165,3 +165,42 @@ fn one_word_is_enough_for_a_folder_that_was_found_empty() {
     peers.tick(0);
     assert_eq!(peers.agreed(), Vec::<String>::new());
 }
+
+/// One file that is there is exchanged for what `name` says, again and again, without a pause in
+/// which the guard would forget.
+fn exchange(peers: &mut Peers, rounds: usize, names: impl Fn(usize) -> (String, String)) {
+    for n in 0..rounds {
+        let (gone, fresh) = names(n);
+        peers.all[0].folder.remove(&gone);
+        peers.report(0, &[&gone]);
+        peers.run();
+        peers.all[0].folder.write(&fresh, fresh.as_bytes());
+        peers.report(0, &[&fresh]);
+        peers.run();
+    }
+}
+
+// sync-35.
+#[test]
+fn files_that_come_and_go_have_not_disappeared_from_the_share() {
+    let mut peers = with_files(120);
+    peers.all[0].folder.write("temporary 0", b"temporary 0");
+    peers.scan(0);
+    let name = |n: usize| format!("temporary {n}");
+    exchange(&mut peers, 100, |n| (name(n), name(n + 1)));
+    assert_eq!(withheld(&mut peers), None);
+    exchange(&mut peers, 100, |_| ("d/7".into(), "d/7".into()));
+    assert_eq!(withheld(&mut peers), None);
+    assert_eq!(peers.count_in_d(1), 119);
+    assert_eq!(peers.agreed().len(), 1 + 1 + 119 + 1);
+}
+
+// sync-35.
+#[test]
+fn whoever_replaces_every_file_by_another_is_stopped_half_way() {
+    let mut peers = with_files(120);
+    let names = |n: usize| (format!("d/{n}"), format!("encrypted {n}"));
+    exchange(&mut peers, 100, names);
+    assert!(withheld(&mut peers).is_some());
+    assert_eq!(peers.count_in_d(1), 119 - 60);
+}
