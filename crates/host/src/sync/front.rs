@@ -180,7 +180,7 @@ impl Front {
             );
             return State::Halted { reason };
         }
-        let is_behind = |link: &LinkProgress| link.behind > 0 || !link.is_heard;
+        let is_behind = |link: &LinkProgress| link.is_behind || !link.is_heard;
         if progress.nodes_left > 0 || progress.reading > 0 || progress.links.iter().any(is_behind) {
             State::Syncing
         } else if progress.links.is_empty() {
@@ -245,7 +245,7 @@ impl Front {
                     connected: true,
                     seen_at_secs: Some(now_secs()),
                     may_write: Some(link.rights == Rights::Writer),
-                    behind: said.map(|said| said.behind),
+                    behind: said.map(|said| self.engine.lock().behind(said.link)),
                 }
             })
             .collect();

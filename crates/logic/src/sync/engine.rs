@@ -98,8 +98,8 @@ pub struct LinkProgress {
     pub rights: Rights,
     /// All that it held when it came has been heard, and it has said what it wants itself.
     pub is_heard: bool,
-    /// Records held here that it has not confirmed yet.
-    pub behind: u64,
+    /// It has not confirmed all that is held here.
+    pub is_behind: bool,
 }
 
 impl Engine {
@@ -309,6 +309,12 @@ impl Engine {
             reading: self.local.reading() as u64,
             links: self.gossip.progress(&self.log),
         }
+    }
+
+    /// Records held here that the peer on this link has not confirmed yet; 0 if there is no such
+    /// link. They are counted, so this is for people, not for every turn.
+    pub fn behind(&self, link: LinkId) -> u64 {
+        self.gossip.behind(link, &self.log).count() as u64
     }
 
     /// Why each node that is not as it should be is not, for people who look for a fault.

@@ -98,11 +98,6 @@ impl Gossip {
     }
 
     pub(super) fn progress(&self, log: &BTreeMap<u64, NodeId>) -> Vec<LinkProgress> {
-        let behind = |link: &Link| {
-            let sent = link.cursor.unwrap_or(0);
-            // Counting from the end: links are rarely far behind.
-            log.range(link.holds.min(sent) + 1..).take(100_000).count() as u64
-        };
         self.links
             .iter()
             .map(|(id, link)| LinkProgress {
@@ -117,9 +112,21 @@ impl Gossip {
                     let heard = self.heard.get(&who.replica).copied();
                     heard.unwrap_or(0) >= who.sequence && link.cursor.is_some()
                 }),
-                behind: behind(link),
+                is_behind: self.behind(*id, log).next().is_some(),
             })
             .collect()
+    }
+
+    /// The records that the peer on this link has not confirmed.
+    pub(super) fn behind<'l>(
+        &self,
+        link: LinkId,
+        log: &'l BTreeMap<u64, NodeId>,
+    ) -> impl Iterator<Item = NodeId> + use<'l> {
+        let link = self.links.get(&link);
+        let confirmed = link.map(|link| link.holds.min(link.cursor.unwrap_or(0)));
+        let from = confirmed.unwrap_or(u64::MAX - 1) + 1;
+        log.range(from..).map(|(_, id)| *id)
     }
 }
 
@@ -311,8 +318,7 @@ impl Engine {
         let (mut bytes, mut upto) = (0, cursor);
         let mut known = Vec::new();
         let mut early = link.early.clone();
-        let pleas = link.pleas.iter().take(BATCH_RECORDS_MAX);
-        let mut items: Vec<Outgoing> = pleas.filter_map(|id| self.outgoing(*id, false)).collect();
+        let (mut items, pleaded) = self.pleas(&link.pleas);
         for (&sequence, &node_id) in self.log().range(cursor + 1..) {
             if items.len() >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES {
                 break;
@@ -355,7 +361,7 @@ impl Engine {
         if upto == cursor && items.is_empty() {
             return false;
         }
-        link.pleas = link.pleas.iter().skip(BATCH_RECORDS_MAX).copied().collect();
+        link.pleas = link.pleas.iter().skip(pleaded).copied().collect();
         link.cursor = Some(upto);
         link.room -= 1;
         self.out.push(Effect::Send {
@@ -366,23 +372,49 @@ impl Engine {
         true
     }
 
+    /// The first of these records, as many as fit into a batch, and how many of them that are.
+    fn pleas(&self, pleas: &BTreeSet<NodeId>) -> (Vec<Outgoing>, usize) {
+        let (mut items, mut taken) = (Vec::new(), 0);
+        for &plea in pleas {
+            if items.len() >= BATCH_RECORDS_MAX {
+                break;
+            }
+            // Whoever was put back may lack even the directories that it has told us of.
+            let first = self.to_come_first(plea, 0).into_iter();
+            let all = first.chain([plea]);
+            items.extend(all.filter_map(|id| self.outgoing(id, false)));
+            taken += 1;
+        }
+        (items, taken)
+    }
+
     /// What a peer must know before this node's record: the directories above it whose own turn is
     /// still to come, outermost first, and the copies of what lost a conflict over it, held here
-    /// or not. Whoever has the loser on disk is about to replace it, and has to know by then that
-    /// it is wanted.
+    /// or not, and what these need in turn. Whoever has the loser on disk is about to replace it,
+    /// and has to know by then that it is wanted.
     fn to_come_first(&self, id: NodeId, sequence: u64) -> Vec<NodeId> {
         let parent = |id: NodeId| self.tree.node(id).map(|node| node.record.place.parent);
         let is_later = |id: &NodeId| {
             let node = self.tree.node(*id);
             node.is_some_and(|node| node.sequence > sequence || node.sequence == 0)
         };
-        let mut others: Vec<NodeId> = std::iter::successors(parent(id), |dir| parent(*dir))
-            .take(DEPTH_MAX)
-            .filter(|dir| is_later(dir) && *dir != NodeId::ROOT)
-            .collect();
-        others.reverse();
-        others.extend(self.tree.copies_of(id).filter(is_later));
-        others
+        let (mut order, mut met) = (Vec::new(), BTreeSet::from([id]));
+        // What has to come first is put on top; a copy comes when what it needs has come.
+        let mut stack = vec![(id, false)];
+        while let Some((id, is_next)) = stack.pop() {
+            if is_next {
+                order.push(id);
+                continue;
+            }
+            let copies = self.tree.copies_of(id).filter(is_later);
+            for copy in copies.filter(|copy| met.insert(*copy)) {
+                stack.extend([(copy, true), (copy, false)]);
+            }
+            let dirs = std::iter::successors(parent(id), |dir| parent(*dir)).take(DEPTH_MAX);
+            let dirs = dirs.filter(|dir| is_later(dir) && *dir != NodeId::ROOT);
+            stack.extend(dirs.filter(|dir| met.insert(*dir)).map(|dir| (dir, true)));
+        }
+        order
     }
 
     /// A record as it is sent. Small contents go along where this machine is their author, or the

@@ -519,7 +519,9 @@ impl Engine {
         self.unnoted.forget(id);
         match (&job.after, print) {
             (After::Become(synced), Some(print)) => {
-                let racy = print.racy || (job.moves && is_doubtful(synced, &print));
+                let racy = print.racy
+                    || hides_a_change(synced)
+                    || (job.moves && is_doubtful(synced, &print));
                 let synced = Synced {
                     print: Print { racy, ..print },
                     ..(**synced).clone()
@@ -539,8 +541,9 @@ impl Engine {
                 }
             }
             (After::Inherit(other, synced), Some(print)) => {
+                let racy = print.racy || hides_a_change(synced);
                 let synced = Synced {
-                    print,
+                    print: Print { racy, ..print },
                     ..(**synced).clone()
                 };
                 self.local.found(id, Some(&print));
@@ -651,6 +654,13 @@ impl Engine {
             }
         }
     }
+}
+
+/// The file could have been changed without a trace before the step, and a step that leaves its
+/// bytes alone gives it a fingerprint that looks as if it could not.
+fn hides_a_change(before: &Synced) -> bool {
+    let print = &before.print;
+    *print != super::work::NO_PRINT && print.racy && before.value.content().is_some()
 }
 
 /// What was moved is not what was believed to be there: a directory is moved whatever its mode,

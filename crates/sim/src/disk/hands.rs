@@ -100,7 +100,12 @@ impl Disk {
 
     fn publish(&mut self, at: &RelPath, over: Option<&Print>, kind: Kind, meta: Meta) -> Done {
         match over {
-            Some(print) => self.expect(at, print).map(|_| ())?,
+            Some(print) => {
+                let there = self.expect(at, print)?;
+                if self.is_dir(there) && !self.is_careless {
+                    return Err(Trouble::Changed);
+                }
+            }
             None => self.free(at)?,
         }
         let Mtime { secs, .. } = meta.mtime;
