@@ -264,6 +264,11 @@ impl Disk {
         now.same(print).then_some((content, now))
     }
 
+    /// Whether the file of that fingerprint, by its number, is what is at `path`.
+    pub fn is_at(&self, path: &RelPath, print: &Print) -> bool {
+        self.find(path) == Some(print.inode)
+    }
+
     fn inode(&self, at: u64) -> &Inode {
         &self.image.inodes[&at]
     }

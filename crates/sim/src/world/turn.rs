@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ahoy_logic::moment::Moment;
-use ahoy_logic::sync::{Counted, Effect, Input, Notice, Rights, Row};
+use ahoy_logic::sync::{Counted, Effect, Input, Notice, Print, Rights, Row};
 use ahoy_wire::sync::{Dot, Message, NodeId, Record, Records, RelPath, ReplicaId, Value};
 
 use super::{Event, Index, Machine, Made, Mail, World};
@@ -162,6 +162,7 @@ impl World {
             && size > 0
             // Of a fingerprint that could hide a change nobody knows what it stands for.
             && !synced.print.racy
+            && self.still_names(machine, record.id, &synced.print)
             && !self.machines[machine].disk.keeps(&synced.print, hash)
         {
             let name = &synced.name;
@@ -180,6 +181,14 @@ impl World {
         if record.copy_of.is_none() {
             self.count(machine, (record.id, place_dot, true), place);
         }
+    }
+
+    /// Where inode numbers are given again at once, within one tick of the clock, a fingerprint can
+    /// fit another file by now; then only what is at the node's place says something.
+    fn still_names(&self, machine: usize, node: NodeId, print: &Print) -> bool {
+        let it = &self.machines[machine];
+        let at = it.engine.as_ref().and_then(|engine| engine.path(node));
+        !self.weather.reuses_inodes || at.is_some_and(|at| it.disk.is_at(&at, print))
     }
 
     /// While the folder is away nothing is deleted that is still in it (`sync-25`).
