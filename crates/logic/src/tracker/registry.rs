@@ -7,7 +7,6 @@
 //! Nothing here knows connections beyond their numbers, or sends anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::tracker::{PeerAddress, PeerEntry, Refusal, ShareId, VerifiedAnnouncement};
@@ -35,11 +34,6 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn key(&self) -> Key {
         (self.announcement.share, self.announcement.peer)
-    }
-
-    /// How long it lives without a sign of life (tracker-17).
-    pub(super) fn lifetime(&self, timeout: Duration) -> Duration {
-        self.announcement.ttl.duration().min(timeout)
     }
 
     pub(super) fn entry(&self) -> PeerEntry {
@@ -111,32 +105,21 @@ impl Registry {
         self.held.get(key, now)
     }
 
+    /// Moves the end of an announcement.
+    pub(super) fn renew(&mut self, key: &Key, now: Moment, deadline: Moment) {
+        self.held.renew(key, now, deadline);
+    }
+
     pub(super) fn take(&mut self, key: &Key) -> Option<Held> {
         let held = self.held.remove(key)?;
         self.forget(&held);
         Some(held)
     }
 
-    /// Takes out one announcement whose time is over. One that is due is asked until when it really
-    /// lives, and stays if that is later.
-    pub(super) fn expire_one(
-        &mut self,
-        now: Moment,
-        lives_until: impl Fn(&Held) -> Option<Moment>,
-    ) -> Option<Held> {
-        loop {
-            let (key, held) = self.held.expire_one(now)?;
-            match lives_until(&held).filter(|until| now < *until) {
-                Some(until) => {
-                    let kept = self.held.insert(key, held, until);
-                    debug_assert!(kept.is_ok(), "its own place is free");
-                }
-                None => {
-                    self.forget(&held);
-                    return Some(held);
-                }
-            }
-        }
+    pub(super) fn expire_one(&mut self, now: Moment) -> Option<Held> {
+        let (_, held) = self.held.expire_one(now)?;
+        self.forget(&held);
+        Some(held)
     }
 
     pub(super) fn deadline(&self) -> Option<Moment> {
@@ -227,6 +210,8 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use ahoy_wire::tracker::{Announcement, Challenge, HoldingSummary, Ttl};
 
     use super::*;
@@ -319,14 +304,9 @@ mod tests {
         assert_eq!(put(&mut registry, one.clone()), Ok(None));
         assert!(registry.take(&one.key()).is_some());
         assert!(registry.take(&one.key()).is_none());
-        assert_eq!(put(&mut registry, one.clone()), Ok(None));
-        let at = |seconds| NOW + Duration::from_secs(seconds);
-        let nobody_speaks = |_: &Held| None;
-        assert!(registry.expire_one(at(59), nobody_speaks).is_none());
-        assert!(registry.expire_one(at(60), |_| Some(at(61))).is_none());
-        assert_eq!(registry.deadline(), Some(at(61)), "it spoke, and stays");
-        assert_eq!(registry.of_share(one.key().0, at(60)).count(), 1);
-        assert!(registry.expire_one(at(61), nobody_speaks).is_some());
+        assert_eq!(put(&mut registry, one), Ok(None));
+        assert!(registry.expire_one(NOW + Duration::from_secs(59)).is_none());
+        assert!(registry.expire_one(NOW + Duration::from_secs(60)).is_some());
         assert_eq!((registry.announcements(), registry.shares()), (0, 0));
         assert!(registry.sources.is_empty() && registry.by_load.is_empty());
         assert!(registry.deadline().is_none());

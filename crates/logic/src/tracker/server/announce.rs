@@ -93,7 +93,7 @@ impl Tracker {
         if is_new_here && announcements >= self.options.limits.announcements_per_connection_max {
             return Err(Refusal::ConnectionFull);
         }
-        let lifetime = held.lifetime(self.options.timeout);
+        let lifetime = held.announcement.ttl.duration().min(self.options.timeout);
         let joined = Note::Joined {
             share: key.0,
             peer: key.1,

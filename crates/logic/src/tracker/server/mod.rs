@@ -51,8 +51,7 @@ struct Connection {
     peer: SocketAddr,
     seen: PeerAddress,
     challenge: Challenge,
-    /// When its last whole message came, the prologue being the first; None before that.
-    heard: Option<Moment>,
+    greeted: bool,
     /// The beginning of a frame; shorter than the longest frame.
     partial: Vec<u8>,
     budget: Budget,
@@ -124,24 +123,14 @@ impl Tracker {
         }
     }
 
-    /// Does everything that is due (tracker-17). A sign of life moves no deadline: most deadlines
-    /// come after one, and are moved only then. So they may be early, but nothing ends early.
+    /// Does everything that is due (tracker-17).
     fn sweep(&mut self, now: Moment, outbox: &mut Outbox<Note>) {
         while let Some((id, connection)) = self.connections.expire_one(now) {
-            let silent_at = connection.heard.map(|heard| heard + self.options.timeout);
-            if let Some(silent_at) = silent_at.filter(|at| now < *at) {
-                let kept = self.connections.insert(id, connection, silent_at);
-                debug_assert!(kept.is_ok(), "its own place is free");
-                continue;
-            }
             self.close_faulty(id, &connection, Fault::Silent, outbox);
             self.release(now, connection, LeftCause::Silent, outbox);
         }
         let mut silent: BTreeMap<ShareId, Vec<PeerId>> = BTreeMap::new();
-        while let Some(held) = self.registry.expire_one(now, |held| {
-            let heard = self.connections.get(&held.connection, now)?.heard?;
-            Some(heard + held.lifetime(self.options.timeout))
-        }) {
+        while let Some(held) = self.registry.expire_one(now) {
             // tracker-21: its own connection is told as well, so that it can announce itself again.
             let own = BTreeSet::from([held.connection]);
             tell_gone(
@@ -195,7 +184,7 @@ impl Tracker {
             peer,
             seen,
             challenge: Challenge(challenge),
-            heard: None,
+            greeted: false,
             partial: Vec::new(),
             budget: Budget::new(now),
             announced: BTreeSet::new(),
@@ -228,7 +217,7 @@ impl Tracker {
             joined.extend_from_slice(bytes);
             &joined
         };
-        if connection.heard.is_none() {
+        if !connection.greeted {
             match read_prologue(rest) {
                 Prologue::Incomplete => {}
                 Prologue::Version(VERSION) => {
@@ -246,7 +235,7 @@ impl Tracker {
         while self
             .connections
             .get(&id, now)
-            .is_some_and(|connection| connection.heard.is_some())
+            .is_some_and(|connection| connection.greeted)
         {
             match PeerMessage::decode(rest) {
                 Ok((message, len)) => {
@@ -272,7 +261,7 @@ impl Tracker {
         let Some(connection) = self.connections.get_mut(&id, now) else {
             return;
         };
-        connection.heard = Some(now);
+        connection.greeted = true;
         let mut bytes = PROLOGUE.to_vec();
         let challenge = connection.challenge;
         TrackerMessage::Welcome {
@@ -298,8 +287,8 @@ impl Tracker {
         if !connection.budget.pay(now, 1) {
             return Err(Fault::TooFast);
         }
-        // tracker-16; what lives by it looks here when its time has come.
-        connection.heard = Some(now);
+        self.connections.renew(&id, now, now + self.options.timeout);
+        self.renew_announcements(now, id);
         match message {
             PeerMessage::Announce(signed) => self.announce(now, id, signed, outbox),
             PeerMessage::KeepAlive => {
@@ -311,6 +300,19 @@ impl Tracker {
                 Ok(())
             }
             PeerMessage::List(share) => self.send_list(now, id, share, outbox),
+        }
+    }
+
+    /// Everything announced on a connection lives on by whatever is said there (tracker-16).
+    fn renew_announcements(&mut self, now: Moment, id: ConnectionId) {
+        let Some(connection) = self.connections.get(&id, now) else {
+            return;
+        };
+        for key in &connection.announced {
+            if let Some(held) = self.registry.get(key, now) {
+                let lifetime = held.announcement.ttl.duration().min(self.options.timeout);
+                self.registry.renew(key, now, now + lifetime);
+            }
         }
     }
 
