@@ -119,11 +119,12 @@ pub(super) fn from_bytes(
     bytes: &[u8],
     (size, hash): (u64, Hash),
     meta: Meta,
+    over: Option<&Print>,
 ) -> Result<Staged, Trouble> {
     if bytes.len() as u64 != size || blake3::hash(bytes) != hash.0 {
         return Err(Trouble::Corrupt);
     }
-    let draft = Draft::new(root)?;
+    let draft = Draft::new(root, over)?;
     let mut file: &File = draft.file();
     file.write_all(bytes)
         .map_err(|error| trouble(errno(&error)))?;
@@ -137,6 +138,7 @@ pub(super) fn from_local(
     expect: &Print,
     (size, hash): (u64, Hash),
     meta: Meta,
+    over: Option<&Print>,
 ) -> Result<Staged, Trouble> {
     let source = root.open_file(from).map_err(|_| Trouble::NoSource)?;
     let same = |glance: rustix::io::Result<print::Glance>| {
@@ -145,7 +147,7 @@ pub(super) fn from_local(
     if expect.size != size || !same(print::glance_open(&source, root.device())) {
         return Err(Trouble::NoSource);
     }
-    let draft = Draft::new(root)?;
+    let draft = Draft::new(root, over)?;
     let mut file: &File = draft.file();
     let mut buffer = vec![0; PIECE_BYTES];
     let cloned = size >= CLONE_BYTES_MIN && rustix::fs::ioctl_ficlone(file, &source).is_ok();
@@ -266,8 +268,10 @@ struct NamedDraft<'r> {
 }
 
 impl<'r> Draft<'r> {
-    fn new(root: &'r Arc<Root>) -> Result<Self, Trouble> {
-        if let Some(unnamed) = root.unnamed() {
+    /// What replaces something needs a name to be exchanged with it.
+    fn new(root: &'r Arc<Root>, over: Option<&Print>) -> Result<Self, Trouble> {
+        let unnamed = over.is_none().then(|| root.unnamed()).flatten();
+        if let Some(unnamed) = unnamed {
             return Ok(Self::Unnamed(root, unnamed));
         }
         let name = litter::incoming();

@@ -102,13 +102,16 @@ impl Shared {
                 size,
                 hash,
                 source,
+                over,
                 ..
             } => match source {
                 Source::Here(bytes) => {
-                    stage::from_bytes(root, bytes, (*size, *hash), *meta).map(Some)
+                    let over = over.as_ref();
+                    stage::from_bytes(root, bytes, (*size, *hash), *meta, over).map(Some)
                 }
                 Source::Local { from, expect } => {
-                    stage::from_local(root, from, expect, (*size, *hash), *meta).map(Some)
+                    let over = over.as_ref();
+                    stage::from_local(root, from, expect, (*size, *hash), *meta, over).map(Some)
                 }
                 Source::Peer { link, basis } => {
                     let basis = basis.as_ref();

@@ -176,7 +176,8 @@ fn a_file_is_replaced_in_two_steps_where_it_must_be() {
     let (world, root) = (World::new(ear), scene.disk.root());
     let replace = |at: &str, over: Print| {
         let bytes = b"ours";
-        let mut staged = stage::from_bytes(root, bytes, (4, hash_of(bytes)), META).expect("staged");
+        let mut staged =
+            stage::from_bytes(root, bytes, (4, hash_of(bytes)), META, Some(&over)).expect("staged");
         staged.unsynced = None;
         let mut parents = Parents::default();
         world.change(|change| {
