@@ -21,6 +21,7 @@ use ahoy_wire::sync::RelPath;
 pub(crate) mod beneath;
 mod chunks;
 mod compare;
+mod displaced;
 mod eyes;
 mod fetch;
 mod hands;

@@ -25,6 +25,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::beneath;
+use super::displaced::Displaced;
 use super::print::{self, Device, Glance, Kind};
 use super::unnamed::{Allowance, Unnamed};
 use crate::sync::home::Marker;
@@ -86,6 +87,7 @@ pub struct Root {
     /// Contents whose part files are in use.
     busy: Mutex<HashSet<Hash>>,
     unnamed: Allowance,
+    displaced: Displaced,
 }
 
 impl Root {
@@ -112,6 +114,7 @@ impl Root {
         Ok(Self {
             busy: Mutex::default(),
             unnamed: Allowance::default(),
+            displaced: Displaced::default(),
             path,
             inode: at.stx_ino,
             device,
@@ -210,6 +213,11 @@ impl Root {
     /// A new file without a name; `None` if there cannot be one, or not one more.
     pub(super) fn unnamed(&self) -> Option<Unnamed> {
         self.unnamed.file(&self.tmp)
+    }
+
+    /// What waits in `tmp/` to be deleted.
+    pub(super) fn displaced(&self) -> &Displaced {
+        &self.displaced
     }
 
     pub(super) fn parked_dir(&self) -> BorrowedFd<'_> {

@@ -41,19 +41,29 @@ impl Shared {
         }
     }
 
+    /// The next step to carry out. Between steps, and before the end, what was displaced is
+    /// deleted when its time has come.
     fn next_write(&self) -> Option<Job> {
-        let mut queues = self.lock();
         loop {
-            if self.stopped() {
-                return None;
-            }
-            if let Some(job) = queues.writes.pop_front() {
+            self.root.delete_due(Instant::now());
+            let mut queues = self.lock();
+            let stopped = self.stopped();
+            if !stopped && let Some(job) = queues.writes.pop_front() {
                 return Some(job);
             }
-            queues = self
-                .to_write
-                .wait(queues)
-                .unwrap_or_else(PoisonError::into_inner);
+            match self.root.displaced().due() {
+                None if stopped => return None,
+                None => drop(
+                    self.to_write
+                        .wait(queues)
+                        .unwrap_or_else(PoisonError::into_inner),
+                ),
+                Some(due) => drop(
+                    self.to_write
+                        .wait_timeout(queues, due.saturating_duration_since(Instant::now()))
+                        .unwrap_or_else(PoisonError::into_inner),
+                ),
+            }
         }
     }
 

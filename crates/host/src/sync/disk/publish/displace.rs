@@ -3,11 +3,14 @@
 //! Two names are exchanged in one step, so that a reader finds the old file or the new one. What
 //! comes out is examined, and goes back if it is not what was to be replaced.
 
+use std::time::Instant;
+
 use ahoy_logic::sync::{Print, Trouble};
 use ahoy_wire::sync::NodeId;
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
 
+use super::super::displaced;
 use super::super::litter::{self, put_back, rename_free};
 use super::super::print::{self, Kind};
 use super::super::raw::Lease;
@@ -51,11 +54,11 @@ impl Publisher<'_, '_> {
         }
         match self.displaced(&swap, there.kind, over, lease.as_ref()) {
             Ok(()) => {
-                let _ = rustix::fs::unlinkat(tmp, &*swap, AtFlags::empty());
+                self.delete_soon(spot, swap, there.kind, over);
                 Ok(())
             }
             Err(trouble) => {
-                self.exchange_back(spot, &swap, staged);
+                self.exchange_back(node, spot, &swap, staged);
                 Err(trouble)
             }
         }
@@ -63,15 +66,36 @@ impl Publisher<'_, '_> {
 
     /// Puts what was displaced back. What comes out is what we had put there, unless somebody
     /// has changed or replaced that at once.
-    fn exchange_back(&self, spot: &Spot, swap: &[u8], staged: &mut Staged) {
+    fn exchange_back(&self, node: NodeId, spot: &Spot, swap: &[u8], staged: &mut Staged) {
         let (tmp, name) = (self.root.tmp(), spot.name.as_bytes());
         let back = rustix::fs::renameat_with(tmp, swap, &*spot.fd, name, RenameFlags::EXCHANGE);
-        let ours = print::glance(tmp, swap, self.root.device())
-            .is_ok_and(|glance| glance.print.same_but_ctime(&staged.print));
-        if back.is_err() || !ours {
+        let ours = print::glance(tmp, swap, self.root.device());
+        let ours = ours.ok().filter(|g| g.print.same_but_ctime(&staged.print));
+        let aside = litter::aside(node, &staged.print);
+        staged.published();
+        if let (Ok(()), Some(ours)) = (back, ours)
+            && rename_free(tmp, swap, tmp, &aside).is_ok()
+        {
+            // It was visible, and a program may be on the way to it.
+            self.delete_soon(spot, aside, ours.kind, &staged.print);
+        } else {
             let _ = put_back(tmp, swap, &*spot.fd, &spot.name);
-            staged.published();
         }
+    }
+
+    /// Deletes something that was taken to `name` in `tmp/`: a file when nobody can be on the way
+    /// to it any more.
+    pub(super) fn delete_soon(&self, spot: &Spot, name: Vec<u8>, kind: Kind, expect: &Print) {
+        if kind != Kind::File {
+            let _ = rustix::fs::unlinkat(self.root.tmp(), &*name, AtFlags::empty());
+            return;
+        }
+        self.root.delete_soon(displaced::File {
+            name,
+            expect: *expect,
+            home: spot.path.clone(),
+            since: Instant::now(),
+        });
     }
 
     /// Replaces a file where the file system cannot exchange two names. For a moment there is
@@ -92,7 +116,7 @@ impl Publisher<'_, '_> {
             .displaced(&aside, there.kind, over, lease)
             .and_then(|()| self.put_free(spot, staged));
         if put.is_ok() {
-            let _ = rustix::fs::unlinkat(tmp, &*aside, AtFlags::empty());
+            self.delete_soon(spot, aside, there.kind, over);
         } else {
             let _ = put_back(tmp, &aside, &*spot.fd, &spot.name);
         }

@@ -3,7 +3,9 @@
 //! Each step looks first whether the disk is as the engine believes, then acts with a call that
 //! cannot destroy anything, then looks at what it has displaced. What is not as expected is put
 //! back. Between the look and the act others can only create, change or rename: all three are
-//! noticed afterwards. A program that is about to write to a displaced file is noticed by a lease.
+//! noticed afterwards. A program that is about to write to a displaced file is noticed
+//! by a lease, or when the file is looked at once more before it is deleted (see
+//! [`super::displaced`]).
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -198,7 +200,7 @@ impl<'p, 'w> Publisher<'p, 'w> {
             let _ = put_back(tmp, &aside, &*spot.fd, &spot.name);
             return Err(trouble);
         }
-        let _ = rustix::fs::unlinkat(tmp, &*aside, AtFlags::empty());
+        self.delete_soon(&spot, aside, there.kind, expect);
         Ok(None)
     }
 

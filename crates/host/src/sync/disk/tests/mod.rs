@@ -125,8 +125,10 @@ impl Scene {
         std::fs::read(self.on_disk(at)).expect("read")
     }
 
-    /// Everything in `tmp/` and `parked/`.
+    /// Everything in `tmp/` and `parked/` when what was displaced has had its time.
     fn litter(&self) -> Vec<String> {
+        let root = self.disk.root();
+        root.delete_due(Instant::now() + super::displaced::KEPT);
         let list = |dir: &str| std::fs::read_dir(self.on_disk(dir)).expect("listed");
         let entries = list(".ahoy/tmp").chain(list(".ahoy/parked"));
         entries
