@@ -163,8 +163,7 @@ impl Engine {
         let is_half = |told: usize| (lost.len() + told) as u64 * 2 > run.files;
         if is_half(run.told.len()) {
             // Some may have been put back since.
-            let is_here = |id: &NodeId| self.tree.node(*id).is_some_and(|n| n.synced.is_some());
-            run.told.retain(|id| !is_here(id));
+            run.told.retain(|id| !self.tree.is_on_disk(*id));
         }
         if is_withheld || is_half(run.told.len()) {
             let (files, of) = (gone.len() as u64, run.files);

@@ -221,9 +221,10 @@ impl Engine {
             }
         }
         let tree = &self.tree;
-        let is_here = |id: &NodeId| tree.node(*id).is_some_and(|n| n.synced.is_some());
-        self.local.missing.retain(|id, _| is_here(id));
-        self.local.missing_inodes.retain(|_, id| is_here(id));
+        self.local.missing.retain(|id, _| tree.is_on_disk(*id));
+        self.local
+            .missing_inodes
+            .retain(|_, id| tree.is_on_disk(*id));
     }
 
     /// What was confirmed to be gone, and waited for the reading of what it might be now.

@@ -192,6 +192,11 @@ impl Tree {
         self.touched.insert(id);
     }
 
+    /// Whether anything of the node is on the disk.
+    pub fn is_on_disk(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|n| n.synced.is_some())
+    }
+
     /// The number that the next new node will have.
     pub fn next_number(&self) -> u64 {
         self.next_number
