@@ -123,6 +123,12 @@ impl Numbers {
         is_kin || self.own.iter().any(|own| own.replica == replica)
     }
 
+    /// Whether a change was counted by this machine, and not surely by the life that it is in.
+    pub fn may_be_lost(&self, dot: Dot) -> bool {
+        let is_known = dot.replica == self.current() && self.gap(dot.replica, dot.count).is_none();
+        self.is_own(dot.replica) && !is_known
+    }
+
     /// This count is given.
     pub fn give(&mut self, count: u64) {
         self.stale = true;

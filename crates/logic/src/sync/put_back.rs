@@ -32,7 +32,7 @@ impl Engine {
         let is_unknown = |(own, count)| self.numbers.is_own(own) && ours.clock.seen(own) < count;
         let is_lost = theirs.body.clock.entries().any(is_unknown);
         let copy = self.tree.node(NodeId::conflict_copy(theirs.id, ours.dot));
-        let is_disowned = copy.is_some_and(|copy| self.is_own_deletion(&copy.record));
+        let is_disowned = copy.is_some_and(|copy| self.is_lost_deletion(&copy.record));
         (is_lost || is_disowned).then(|| ours.clone())
     }
 
@@ -51,14 +51,15 @@ impl Engine {
             self.tell_conflict(record.id, &name);
         }
         let copy = self.tree.node(id).map(|node| &node.record);
-        let deleted = copy.filter(|copy| self.is_own_deletion(copy)).cloned();
+        let deleted = copy.filter(|copy| self.is_lost_deletion(copy)).cloned();
         if let Some(copy) = deleted {
             self.revive(copy, held.value);
         }
     }
 
-    fn is_own_deletion(&self, record: &Record) -> bool {
-        !is_alive(record) && self.numbers.is_own(record.body.dot.replica)
+    /// Whether a life of this machine that a backup has taken back may have deleted it.
+    fn is_lost_deletion(&self, record: &Record) -> bool {
+        !is_alive(record) && self.numbers.may_be_lost(record.body.dot)
     }
 
     fn revive(&mut self, record: Record, value: Value) {

@@ -1,8 +1,8 @@
 //! A machine whose index was put back from a backup: it has made changes of which it does not know,
 //! and others do.
 
-use ahoy_logic::sync::merge::merge_body;
-use ahoy_logic::sync::{Effect, Input, LinkId, Outcome, Rights, Row, Trouble};
+use ahoy_logic::sync::merge::{conflict_copy, merge_body};
+use ahoy_logic::sync::{Act, Effect, Input, LinkId, Outcome, Rights, Row, Trouble};
 use ahoy_wire::sync::{Clock, Dot, Hash, Message, Record, ReplicaId, Value};
 
 use crate::one::{
@@ -357,4 +357,30 @@ fn a_copy_that_a_lost_life_deleted_is_made_again_of_what_was_put_back() {
     let effects = hears_of(&mut next, &[gone, stronger]);
     let wanted: Vec<_> = steps(&effects).map(|step| step.node).collect();
     assert_eq!(wanted, [at.id], "{effects:?}");
+}
+
+// sync-39: nothing was lost where the user of this very life has deleted the copy.
+#[test]
+fn whose_copy_its_user_has_deleted_can_be_deleted() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    let first = file("a", 5, LEAP);
+    let copy = conflict_copy(first.id, &first.place, &first.body);
+    let effects = one.hear(LINK, records([first.clone(), copy.clone()], 3));
+    assert_eq!(steps(&effects).count(), 2, "{effects:?}");
+    one.carry_out(&effects, Some(print(5)));
+    one.give(Input::Room { link: LINK });
+    let text = String::from_utf8(copy.place.name.as_bytes().to_vec()).expect("a plain name");
+    assert_eq!(deletion(&mut one, &text).id, copy.id);
+    let mut gone = first.clone();
+    gone.body.dot.count += 1;
+    gone.body.clock.add(gone.body.dot);
+    gone.body.value = Value::Gone {
+        was: Box::new(first.body.value),
+        seen: first.place.clock,
+    };
+    let effects = one.hear(LINK, records([gone], 4));
+    let wanted: Vec<_> = steps(&effects).collect();
+    assert_eq!(wanted.len(), 1, "{effects:?}");
+    assert!(matches!(wanted[0].act, Act::Remove { .. }), "{effects:?}");
 }

@@ -1,9 +1,9 @@
 //! What happens from outside, as planned: each blow, and what it leads to later.
 
 use ahoy_logic::sync::{Input, Rights, Row, Synced};
-use ahoy_wire::sync::{Clock, NodeId, RelPath};
+use ahoy_wire::sync::{Clock, NodeId, Record, RelPath};
 
-use super::{Doom, Event, Index, Mail, World, wall};
+use super::{Doom, Event, Index, Machine, Mail, World, wall};
 use crate::dice::Dice;
 use crate::disk::Content;
 use crate::plan::Doing;
@@ -170,45 +170,31 @@ impl World {
 
     /// Where this content still is, the index that a backup has taken back says that it is there no
     /// more, and others may have heard that. Its user had it elsewhere, which went with the disk,
-    /// and nobody else was told where. What is on the disk that was put back is not meant: the
-    /// machine knows what it holds.
+    /// and nobody else was told where. What the disk that was put back holds the machine knows, and
+    /// will keep unless others had moved it on before.
     fn is_told_gone(&self, machine: usize, lost: &Index, content: Content) -> bool {
-        if self.machines[machine].disk.contents().contains(&content) {
-            return false;
-        }
-        let hash = content.hash();
-        let is_it = |(_, synced): &(NodeId, &Synced)| {
-            synced.value.content().is_some_and(|(is, _)| is == hash)
-        };
-        let is_gone = |id: NodeId, held: &Clock| {
-            let mut rows = lost.nodes.values();
-            let told = rows.find_map(|row| match row {
-                Row::Node { record, .. } if record.id == id => Some(record),
-                Row::Node { .. } | Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => {
-                    None
-                }
-            });
-            told.is_some_and(|told| {
-                let it = &self.machines[machine];
-                let is_own = |(own, count)| it.is_own(own) && held.seen(own) < count;
+        let it = &self.machines[machine];
+        let says_so = |index: &Index, id: NodeId, held: &Clock, by_lost_life: bool| {
+            record_in(index, id).is_some_and(|told| {
+                let is_unknown = |(own, count)| it.is_own(own) && held.seen(own) < count;
+                let claims = told.body.clock.entries().any(is_unknown);
+                let has_seen = held.within(&told.body.clock);
                 let holds = told.body.value.content();
-                told.body.clock.entries().any(is_own) && holds.is_none_or(|(is, _)| is != hash)
+                let is_other = holds.is_none_or(|(is, _)| is != content.hash());
+                is_other && claims == by_lost_life && (by_lost_life || has_seen)
             })
         };
-        let others = self.machines.iter().enumerate();
-        others
-            .filter(|(other, _)| *other != machine)
-            .all(|(_, it)| {
-                let held = it.index.nodes.values().filter_map(|row| match row {
-                    Row::Node { record, synced, .. } => Some((record.id, synced.as_deref()?)),
-                    Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => None,
-                });
-                let held: Vec<_> = held.filter(is_it).collect();
-                let there = it.disk.contents_below(&RelPath::root());
-                let there = there.into_iter().filter(|is| *is == content).count();
-                let mut held_at = held.iter();
-                there <= held.len() && held_at.all(|(id, synced)| is_gone(*id, &synced.body_clock))
-            })
+        let others = || {
+            let all = self.machines.iter().enumerate();
+            all.filter(|(other, _)| *other != machine)
+                .map(|(_, other)| other)
+        };
+        let moved_on =
+            |id: NodeId, held: &Clock| others().any(|other| says_so(&other.index, id, held, false));
+        let is_back = it.disk.contents().contains(&content);
+        (!is_back || it.holds_only(content, moved_on))
+            && others()
+                .all(|other| other.holds_only(content, |id, held| says_so(lost, id, held, true)))
     }
 
     /// Everything that the watcher had to say is lost; it says so.
@@ -268,4 +254,32 @@ impl World {
         all.filter(|(_, it)| it.rights == Rights::Writer)
             .map(|(index, _)| index)
     }
+}
+
+impl Machine {
+    /// Whether this content is on the disk only at nodes for which that is so.
+    fn holds_only(&self, content: Content, is_so: impl Fn(NodeId, &Clock) -> bool) -> bool {
+        let held = self.index.nodes.values().filter_map(|row| match row {
+            Row::Node { record, synced, .. } => Some((record.id, synced.as_deref()?)),
+            Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => None,
+        });
+        let has_it = |synced: &Synced| {
+            let holds = synced.value.content();
+            holds.is_some_and(|(is, _)| is == content.hash())
+        };
+        let held: Vec<_> = held.filter(|(_, synced)| has_it(synced)).collect();
+        let there = self.disk.contents_below(&RelPath::root());
+        let there = there.into_iter().filter(|is| *is == content).count();
+        there <= held.len()
+            && held
+                .iter()
+                .all(|(id, synced)| is_so(*id, &synced.body_clock))
+    }
+}
+
+fn record_in(index: &Index, id: NodeId) -> Option<&Record> {
+    index.nodes.values().find_map(|row| match row {
+        Row::Node { record, .. } if record.id == id => Some(&**record),
+        Row::Node { .. } | Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => None,
+    })
 }
