@@ -62,7 +62,7 @@ pub enum Goal {
 /// All nodes, found by id, by where they are to be, by where they are, and by content.
 #[derive(Debug, Default)]
 pub struct Tree {
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: BTreeMap<NodeId, Box<Node>>,
     /// Directory and wanted name, to the nodes that want it.
     slots: BTreeMap<(NodeId, Name), BTreeSet<NodeId>>,
     /// The slots that more than one node wants.
@@ -88,18 +88,19 @@ pub struct Tree {
 impl Tree {
     /// One node.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(&id)
+        self.nodes.get(&id).map(|node| &**node)
     }
 
     /// All nodes in the order of their ids.
     pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, &Node)> {
-        self.nodes.iter()
+        self.nodes.iter().map(|(id, node)| (id, &**node))
     }
 
     /// The nodes whose ids come after this one.
     pub fn nodes_after(&self, id: Option<NodeId>) -> impl Iterator<Item = (&NodeId, &Node)> {
         let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        self.nodes.range((from, Bound::Unbounded))
+        let after = self.nodes.range((from, Bound::Unbounded));
+        after.map(|(id, node)| (id, &**node))
     }
 
     /// The nodes whose goal may have changed since the last call.
@@ -112,13 +113,11 @@ impl Tree {
         self.next_number = self.next_number.max(number + 1);
         let id = node.record.id;
         let synced = node.synced.clone();
-        self.nodes.insert(
-            id,
-            Node {
-                synced: None,
-                ..node
-            },
-        );
+        let bare = Node {
+            synced: None,
+            ..node
+        };
+        self.nodes.insert(id, Box::new(bare));
         self.set_synced(id, synced);
         self.placed(id);
     }
@@ -135,7 +134,8 @@ impl Tree {
             None => {
                 let number = self.next_number;
                 self.next_number += 1;
-                self.nodes.insert(id, Node::new(number, record, signature));
+                let node = Node::new(number, record, signature);
+                self.nodes.insert(id, Box::new(node));
             }
         }
         self.placed(id);
@@ -312,7 +312,7 @@ impl Tree {
         let Some((parent, name)) = &node.shown else {
             return Goal::Absent;
         };
-        if *parent != NodeId::ROOT && !self.nodes.get(parent).is_some_and(Node::is_dir) {
+        if *parent != NodeId::ROOT && !self.node(*parent).is_some_and(Node::is_dir) {
             return Goal::Waiting;
         }
         if self.contested.is_empty() {

@@ -1,8 +1,10 @@
 //! Version vectors: who has seen which change of whom. No wall clock decides anything.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Most replicas that one version vector may name; a share of more than this many machines that
 /// all edit the same file is refused rather than left to grow without bound.
@@ -48,10 +50,10 @@ pub enum Relation {
 }
 
 /// A version vector: for each replica the highest count seen; sorted by replica, at most
-/// [`REPLICAS_MAX`] entries, no zero counts.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
-#[serde(try_from = "Vec<(ReplicaId, u64)>", into = "Vec<(ReplicaId, u64)>")]
-pub struct Clock(Vec<(ReplicaId, u64)>);
+/// [`REPLICAS_MAX`] entries, no zero counts. A copy of it shares the entries until one of the two is
+/// changed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Clock(Arc<[(ReplicaId, u64)]>);
 
 /// A version vector that is out of bounds or out of order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,7 +63,7 @@ pub struct ClockTooLong;
 impl Clock {
     /// The vector that has seen just this change.
     pub fn of(dot: Dot) -> Self {
-        Self(vec![(dot.replica, dot.count)])
+        Self([(dot.replica, dot.count)].into())
     }
 
     /// The highest count seen of `replica`; 0 if none.
@@ -79,15 +81,19 @@ impl Clock {
     /// Adds one change.
     pub fn add(&mut self, dot: Dot) {
         match self.0.binary_search_by_key(&dot.replica, |e| e.0) {
-            Ok(i) => self.0[i].1 = self.0[i].1.max(dot.count),
-            Err(i) => self.0.insert(i, (dot.replica, dot.count)),
+            Ok(i) if self.0[i].1 >= dot.count => {}
+            Ok(i) => Arc::make_mut(&mut self.0)[i].1 = dot.count,
+            Err(i) => {
+                let (before, after) = self.0.split_at(i);
+                self.0 = [before, &[(dot.replica, dot.count)], after].concat().into();
+            }
         }
     }
 
     /// The least vector that has seen all that either has seen.
     pub fn join(&self, other: &Self) -> Self {
         let mut joined = self.clone();
-        for &(replica, count) in &other.0 {
+        for (replica, count) in other.entries() {
             joined.add(Dot { count, replica });
         }
         joined
@@ -122,10 +128,14 @@ impl Clock {
 
     /// Takes back that more than `most` changes of a replica have been seen.
     pub fn cap(&mut self, replica: ReplicaId, most: u64) {
-        if let Ok(i) = self.0.binary_search_by_key(&replica, |e| e.0) {
-            self.0[i].1 = self.0[i].1.min(most);
+        if self.seen(replica) <= most {
+            return;
         }
-        self.0.retain(|entry| entry.1 > 0);
+        let capped = self.entries().map(|(each, count)| {
+            let count = if each == replica { most } else { count };
+            (each, count)
+        });
+        self.0 = capped.filter(|entry| entry.1 > 0).collect();
     }
 
     /// How many replicas it names.
@@ -139,24 +149,59 @@ impl Clock {
     }
 }
 
-impl TryFrom<Vec<(ReplicaId, u64)>> for Clock {
+impl TryFrom<&[(ReplicaId, u64)]> for Clock {
     type Error = ClockTooLong;
-    fn try_from(entries: Vec<(ReplicaId, u64)>) -> Result<Self, ClockTooLong> {
+    fn try_from(entries: &[(ReplicaId, u64)]) -> Result<Self, ClockTooLong> {
         let ordered = entries
             .windows(2)
             .all(|w| w[0].0.cmp(&w[1].0) == Ordering::Less);
         let positive = entries.iter().all(|e| e.1 > 0);
         if ordered && positive && entries.len() <= REPLICAS_MAX {
-            Ok(Self(entries))
+            Ok(Self(entries.into()))
         } else {
             Err(ClockTooLong)
         }
     }
 }
 
-impl From<Clock> for Vec<(ReplicaId, u64)> {
-    fn from(clock: Clock) -> Self {
-        clock.0
+impl<'de> Deserialize<'de> for Clock {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Entries)
+    }
+}
+
+/// Takes a vector's entries in.
+struct Entries;
+
+impl<'de> Visitor<'de> for Entries {
+    type Value = Clock;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "at most {REPLICAS_MAX} replicas and counts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<Clock, A::Error> {
+        let Some(first) = entries.next_element()? else {
+            return Ok(Clock::default());
+        };
+        // Nearly always there is one.
+        let Some(second) = entries.next_element()? else {
+            return Clock::try_from(&[first][..]).map_err(A::Error::custom);
+        };
+        let mut all = vec![first, second];
+        while let Some(entry) = entries.next_element()? {
+            if all.len() >= REPLICAS_MAX {
+                return Err(A::Error::custom(ClockTooLong));
+            }
+            all.push(entry);
+        }
+        Clock::try_from(&all[..]).map_err(A::Error::custom)
+    }
+}
+
+impl Serialize for Clock {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        <[(ReplicaId, u64)]>::serialize(&self.0, serializer)
     }
 }
 
@@ -174,7 +219,7 @@ mod tests {
 
     fn clock(entries: &[(u64, u64)]) -> Clock {
         let entries: Vec<_> = entries.iter().map(|&(r, c)| (ReplicaId(r), c)).collect();
-        Clock::try_from(entries).expect("a good clock")
+        Clock::try_from(&entries[..]).expect("a good clock")
     }
 
     #[test]
@@ -212,9 +257,9 @@ mod tests {
     #[test]
     fn unordered_or_huge_vectors_are_refused() {
         let entry = |r: u64| (ReplicaId(r), 1);
-        assert!(Clock::try_from(vec![entry(2), entry(1)]).is_err());
-        assert!(Clock::try_from(vec![entry(1), entry(1)]).is_err());
-        assert!(Clock::try_from(vec![(ReplicaId(1), 0)]).is_err());
-        assert!(Clock::try_from((0..257).map(entry).collect::<Vec<_>>()).is_err());
+        assert!(Clock::try_from(&[entry(2), entry(1)][..]).is_err());
+        assert!(Clock::try_from(&[entry(1), entry(1)][..]).is_err());
+        assert!(Clock::try_from(&[(ReplicaId(1), 0)][..]).is_err());
+        assert!(Clock::try_from(&(0..257).map(entry).collect::<Vec<_>>()[..]).is_err());
     }
 }

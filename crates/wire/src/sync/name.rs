@@ -1,8 +1,10 @@
 //! File names and paths inside a share: bytes, as Linux has them, checked once and safe after.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The one directory of a share that belongs to ahoy. A name equal to it is never synced, at any
 /// depth, so that a share inside a share keeps its own state to itself.
@@ -28,10 +30,10 @@ pub enum BadName {
     Reserved,
 }
 
-/// One file name: 1-255 bytes, no `/`, no NUL, not `.`, not `..`, not `.ahoy` (`sync-10`).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
-pub struct Name(Box<[u8]>);
+/// One file name: 1-255 bytes, no `/`, no NUL, not `.`, not `..`, not `.ahoy` (`sync-10`). A copy of
+/// it shares the bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name(Arc<[u8]>);
 
 impl Name {
     /// Checks `bytes`; the only way to a `Name`.
@@ -61,16 +63,37 @@ impl Name {
     }
 }
 
-impl TryFrom<Vec<u8>> for Name {
-    type Error = BadName;
-    fn try_from(bytes: Vec<u8>) -> Result<Self, BadName> {
-        Self::new(&bytes)
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(Bytes)
     }
 }
 
-impl From<Name> for Vec<u8> {
-    fn from(name: Name) -> Self {
-        name.0.into_vec()
+/// Takes a name's bytes in.
+struct Bytes;
+
+impl<'de> Visitor<'de> for Bytes {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "1 to {NAME_BYTES_MAX} bytes")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<Name, A::Error> {
+        let (mut taken, mut len) = ([0; NAME_BYTES_MAX], 0);
+        while let Some(byte) = bytes.next_element()? {
+            *taken
+                .get_mut(len)
+                .ok_or_else(|| A::Error::custom(BadName::Length(len + 1)))? = byte;
+            len += 1;
+        }
+        Name::new(&taken[..len]).map_err(A::Error::custom)
+    }
+}
+
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        <[u8]>::serialize(&self.0, serializer)
     }
 }
 

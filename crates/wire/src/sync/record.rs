@@ -1,8 +1,9 @@
 //! One record per node of the tree: where it is, what it is, and which changes led there.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Clock, Dot, Name};
 
@@ -75,9 +76,10 @@ pub enum Class {
 }
 
 /// The name of a device, for people: at most 32 bytes of UTF-8 without control characters.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, Default)]
-#[serde(try_from = "String", into = "String")]
-pub struct Label(Box<str>);
+/// A copy of it shares the text.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Default)]
+#[serde(try_from = "String")]
+pub struct Label(Arc<str>);
 
 impl Label {
     /// Takes what fits of `text`: control characters, slashes and parentheses become `-`.
@@ -119,9 +121,9 @@ impl TryFrom<String> for Label {
     }
 }
 
-impl From<Label> for String {
-    fn from(label: Label) -> Self {
-        label.0.into()
+impl Serialize for Label {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        str::serialize(&self.0, serializer)
     }
 }
 
