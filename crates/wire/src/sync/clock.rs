@@ -50,8 +50,8 @@ pub enum Relation {
 }
 
 /// A version vector: for each replica the highest count seen; sorted by replica, at most
-/// [`REPLICAS_MAX`] entries, no zero counts. A copy of it shares the entries until one of the two is
-/// changed.
+/// [`REPLICAS_MAX`] entries, no zero counts. A copy of it shares the entries until one of the two
+/// is changed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Clock(Arc<[(ReplicaId, u64)]>);
 

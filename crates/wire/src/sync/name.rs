@@ -30,8 +30,8 @@ pub enum BadName {
     Reserved,
 }
 
-/// One file name: 1-255 bytes, no `/`, no NUL, not `.`, not `..`, not `.ahoy` (`sync-10`). A copy of
-/// it shares the bytes.
+/// One file name: 1-255 bytes, no `/`, no NUL, not `.`, not `..`, not `.ahoy` (`sync-10`). A copy
+/// of it shares the bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Arc<[u8]>);
 
