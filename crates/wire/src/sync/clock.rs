@@ -262,4 +262,30 @@ mod tests {
         assert!(Clock::try_from(&[(ReplicaId(1), 0)][..]).is_err());
         assert!(Clock::try_from(&(0..257).map(entry).collect::<Vec<_>>()[..]).is_err());
     }
+
+    // sync-13.
+    #[test]
+    fn what_is_read_is_what_was_written_and_is_checked() {
+        for entries in [
+            &[][..],
+            &[(1, 5)],
+            &[(1, 5), (2, 300)],
+            &[(1, 1), (2, 2), (3, 3)],
+        ] {
+            let clock = clock(entries);
+            let bytes = postcard::to_stdvec(&clock).expect("encodes");
+            let listed: Vec<_> = clock.entries().collect();
+            assert_eq!(bytes, postcard::to_stdvec(&listed).expect("encodes"));
+            assert_eq!(postcard::from_bytes(&bytes), Ok(clock));
+        }
+        let huge: Vec<_> = (1..=257).map(|r| (ReplicaId(r), 1)).collect();
+        for bad in [
+            &huge[..],
+            &[(ReplicaId(1), 0)],
+            &[(ReplicaId(2), 1), (ReplicaId(1), 1)],
+        ] {
+            let bytes = postcard::to_stdvec(bad).expect("encodes");
+            assert!(postcard::from_bytes::<Clock>(&bytes).is_err(), "{bad:?}");
+        }
+    }
 }

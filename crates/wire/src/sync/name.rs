@@ -204,6 +204,28 @@ mod tests {
 
     // sync-10.
     #[test]
+    fn what_is_read_is_what_was_written_and_is_checked() {
+        for good in [&b"a"[..], b"\xff\xfe", &[b'x'; 255]] {
+            let name = Name::new(good).expect("a name");
+            let bytes = postcard::to_stdvec(&name).expect("encodes");
+            assert_eq!(bytes, postcard::to_stdvec(good).expect("encodes"));
+            assert_eq!(postcard::from_bytes(&bytes), Ok(name));
+        }
+        for bad in [
+            &b""[..],
+            b"..",
+            b"a/b",
+            b".ahoy",
+            &[b'x'; 256],
+            &[b'x'; 5000],
+        ] {
+            let bytes = postcard::to_stdvec(bad).expect("encodes");
+            assert!(postcard::from_bytes::<Name>(&bytes).is_err());
+        }
+    }
+
+    // sync-10.
+    #[test]
     fn names_that_leave_their_directory_are_refused() {
         for bad in [
             &b""[..],
