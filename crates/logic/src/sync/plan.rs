@@ -77,7 +77,13 @@ impl Engine {
                 return;
             }
             let Some(id) = self.work.next_ready() else {
-                return;
+                // Whoever is ready has had a chance to be the one that is fetched first.
+                let links: Vec<_> = self.gossip.open_links().collect();
+                let Some(next) = self.work.take_unfetched(&links) else {
+                    return;
+                };
+                self.touch(next);
+                continue;
             };
             match self.plan_node(id) {
                 Verdict::Done => {
@@ -504,12 +510,6 @@ impl Engine {
         if let After::Inherit(other, _) = job.after {
             self.touch(other);
             self.wake(other);
-        }
-        if job.fetched.is_some() {
-            let links: Vec<_> = self.gossip.open_links().collect();
-            if let Some(next) = self.work.take_unfetched(&links) {
-                self.touch(next);
-            }
         }
     }
 

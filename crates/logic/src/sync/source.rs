@@ -73,7 +73,7 @@ impl Engine {
         if let Some(bytes) = self.work.take_content(id, hash) {
             return Ok(Source::Here(bytes));
         }
-        if !self.work.may_fetch() {
+        if !self.work.take_turn(id) {
             self.work.wait_for_fetch(id);
             return Err(Verdict::Pending);
         }

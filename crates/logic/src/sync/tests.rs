@@ -49,6 +49,29 @@ fn each_machine_fetches_in_an_order_of_its_own() {
     assert!(work.may_ask(PEER, &[PEER]));
 }
 
+#[test]
+fn what_few_offer_is_fetched_first() {
+    let other = LinkId(PEER.0 + 1);
+    let nodes: Vec<NodeId> = (1..=40).map(|n| NodeId([n; 16])).collect();
+    let mut work = super::work::Work::default();
+    for (number, id) in nodes.iter().enumerate() {
+        work.crave(*id, Some((Hash([1; 32]), 100_000)));
+        work.offer(*id, PEER);
+        if number % 2 == 0 {
+            work.offer(*id, other);
+        }
+        work.wait_for_fetch(*id);
+    }
+    let taken: Vec<NodeId> = std::iter::from_fn(|| work.take_unfetched(&[PEER, other])).collect();
+    let is_rare = |id: &NodeId| id.0[0].is_multiple_of(2);
+    assert_eq!(taken.len(), 40);
+    assert!(taken[..20].iter().all(is_rare) && !taken[20..].iter().any(is_rare));
+    // The turn is one node's, and once.
+    let last = taken[39];
+    assert!(!work.take_turn(taken[0]));
+    assert!(work.take_turn(last) && !work.take_turn(last));
+}
+
 struct Bench {
     engine: Engine,
     now_ms: u64,

@@ -98,6 +98,8 @@ pub struct Work {
     unsourced: BTreeSet<NodeId>,
     /// In this machine's own order.
     unfetched: BTreeMap<[u8; 16], NodeId>,
+    /// Of those, the one whose turn it is.
+    chosen: Option<NodeId>,
     /// What makes that order: a node's number, with this over it.
     order: [u8; 16],
     jobs: BTreeMap<JobId, Job>,
@@ -636,17 +638,33 @@ impl Work {
         self.fetching.get(&link).is_none_or(|count| *count < most)
     }
 
-    /// One fetch has ended: another node's turn, one whose source has room. If there is none, a
-    /// fetch is under way, whose end is the next occasion.
+    /// The node whose turn to be fetched it is, if there is room for one: of those whose source has
+    /// room, one that few others offer, so that what only one machine has goes out from there once
+    /// and on from whoever has it then. If there is no room, a fetch is under way, whose end is the
+    /// next occasion.
     pub fn take_unfetched(&mut self, open: &[LinkId]) -> Option<NodeId> {
+        if !self.may_fetch() {
+            return None;
+        }
         let has_room = |(_, id): &(&[u8; 16], &NodeId)| {
             let link = self.pick_link(**id, open);
             link.is_none_or(|link| self.may_ask(link, open))
         };
-        let mut first = self.unfetched.iter().take(UNFETCHED_LOOKED_AT);
-        let (key, _) = first.find(has_room)?;
+        let first = self.unfetched.iter().take(UNFETCHED_LOOKED_AT);
+        let mut first = first.filter(has_room);
+        let (key, _) = if open.len() > 1 {
+            first.min_by_key(|(_, id)| self.offers.get(id).map_or(0, BTreeSet::len))
+        } else {
+            first.next()
+        }?;
         let key = *key;
-        self.unfetched.remove(&key)
+        self.chosen = self.unfetched.remove(&key);
+        self.chosen
+    }
+
+    /// Whether it was this node's turn to be fetched; it is not any more.
+    pub fn take_turn(&mut self, id: NodeId) -> bool {
+        self.chosen.take_if(|chosen| *chosen == id).is_some()
     }
 
     pub fn link_closed(&mut self, link: LinkId) {
