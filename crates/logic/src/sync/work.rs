@@ -591,7 +591,7 @@ impl Work {
         *rounds
     }
 
-    pub fn may_fetch(&self) -> bool {
+    fn may_fetch(&self) -> bool {
         self.fetching.values().sum::<usize>() < FETCHES_MAX
     }
 
@@ -662,9 +662,10 @@ impl Work {
         self.chosen
     }
 
-    /// Whether it was this node's turn to be fetched; it is not any more.
+    /// Whether it was this node's turn to be fetched, and there is still room; it is not its turn
+    /// any more. Something else may have held the node up since it was chosen.
     pub fn take_turn(&mut self, id: NodeId) -> bool {
-        self.chosen.take_if(|chosen| *chosen == id).is_some()
+        self.chosen.take_if(|chosen| *chosen == id).is_some() && self.may_fetch()
     }
 
     pub fn link_closed(&mut self, link: LinkId) {
