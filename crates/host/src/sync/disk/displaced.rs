@@ -53,9 +53,7 @@ impl Displaced {
 
     /// The oldest one, if it has been here for long enough at `now`.
     fn take(&self, now: Instant) -> Option<File> {
-        let mut files = self.lock();
-        let is_due = files.front().is_some_and(|file| file.since + KEPT <= now);
-        files.pop_front_if(|_| is_due)
+        self.lock().pop_front_if(|file| file.since + KEPT <= now)
     }
 
     /// Takes one more; answers the one that must go for it.
