@@ -64,8 +64,7 @@ pub fn run() {
 fn engine() -> Engine {
     let who = Identity {
         replica: ReplicaId(1),
-        spare: ReplicaId(9),
-        family: u64::MAX,
+        run: ReplicaId(1).in_run(9),
         is_put_back: false,
         label: Label::tidy("here"),
         rights: Rights::Writer,
@@ -97,7 +96,7 @@ fn meeting() -> Vec<Input> {
             rights: Rights::Writer,
         },
         said(Message::Hello(hello)),
-        said(Message::Want { since: 0, known: 0 }),
+        said(Message::Want { since: 0 }),
     ]
 }
 

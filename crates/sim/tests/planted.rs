@@ -7,7 +7,7 @@ use ahoy_sim::weather::MILD_SEEDS;
 use ahoy_sim::{Flaw, Run};
 
 /// How many seeds of each weather there are to find it; `tests/seeds.rs` runs the same ones.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 500;
 
 /// The first seed that fails.
 fn first_failing(flaw: Option<Flaw>) -> Option<u64> {

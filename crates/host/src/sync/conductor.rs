@@ -382,7 +382,7 @@ mod tests {
     fn said(since: u64) -> Input {
         Input::Heard {
             link: LinkId(1),
-            message: Message::Want { since, known: 0 },
+            message: Message::Want { since },
         }
     }
 
@@ -401,7 +401,7 @@ mod tests {
             };
             assert_eq!(
                 message,
-                Message::Want { since: n, known: 0 },
+                Message::Want { since: n },
                 "none is lost, in order"
             );
             heard.leave();

@@ -14,7 +14,7 @@ use ahoy_wire::sync::ReplicaId;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
 
 /// Version of the tables and of the encoding of the rows; a file with a higher one is refused.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// `ahoy` in ASCII: tells an index from any other SQLite file.
 const APPLICATION_ID: i64 = 0x6168_6f79;
@@ -203,11 +203,14 @@ impl Index {
             return Err(self.damaged("it is not an index of ahoy"));
         }
         if version < SCHEMA_VERSION {
-            // The tables are the same; there are rows now that an older ahoy does not know.
-            let update = self
-                .connection
-                .pragma_update(None, "user_version", SCHEMA_VERSION);
-            update.map_err(|e| wrap(&self.path, e))?;
+            // The tables are the same; what an older ahoy wrote of its numbers says nothing now,
+            // and an index without it is believed to have given all counts that it knows.
+            let update = format!(
+                "BEGIN IMMEDIATE; DELETE FROM counters WHERE one = {NUMBERS_KEY}; \
+                 PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+            );
+            let done = self.connection.execute_batch(&update);
+            done.map_err(|e| wrap(&self.path, e))?;
         }
         if version > SCHEMA_VERSION {
             return Err(IndexError::Newer {
@@ -363,13 +366,16 @@ fn write(
     transaction.commit()
 }
 
+/// The key of [`Row::Numbers`] in its table.
+const NUMBERS_KEY: i64 = 1;
+
 /// The primary key of a row; SQLite's integers are signed, so the bits are taken as they are.
 fn key(row: &Row) -> i64 {
     match row {
         Row::Node { number, .. } => number.cast_signed(),
         Row::Heard { replica, .. } => replica.0.cast_signed(),
         Row::Counters { .. } => 0,
-        Row::Numbers(_) => 1,
+        Row::Numbers(_) => NUMBERS_KEY,
     }
 }
 
@@ -570,7 +576,7 @@ mod tests {
                 .map(|_| ())
                 .expect_err("it must be refused");
             assert_eq!(
-                matches!(error, IndexError::Newer { version: 3, .. }),
+                matches!(error, IndexError::Newer { version: 4, .. }),
                 newer,
                 "{error}"
             );
@@ -582,11 +588,32 @@ mod tests {
         };
         let id = APPLICATION_ID;
         check(
-            &format!("PRAGMA application_id = {id}; PRAGMA user_version = 3"),
+            &format!("PRAGMA application_id = {id}; PRAGMA user_version = 4"),
             true,
         );
         check("CREATE TABLE letters(a)", false);
         check("PRAGMA user_version = 1", false);
+    }
+
+    #[test]
+    fn an_index_of_an_older_ahoy_is_taken_over() {
+        let (_dir, path) = place();
+        let (mut index, _) = Index::open(&path, REPLICA).expect("a fresh index");
+        index.commit(&[node(0, 1), node(1, 2)]).expect("a commit");
+        let old = format!(
+            "INSERT INTO counters(one, row) VALUES({NUMBERS_KEY}, x'030107'); \
+             PRAGMA user_version = 2"
+        );
+        index.connection.execute_batch(&old).expect("as it was");
+        drop(index);
+        let (index, rows) = Index::open(&path, REPLICA).expect("it is taken over");
+        assert_eq!(
+            format!("{rows:?}"),
+            format!("{:?}", [node(0, 1), node(1, 2)])
+        );
+        drop(index);
+        let again = Index::open(&path, REPLICA).expect("and stays so").1;
+        assert_eq!(again.len(), 2);
     }
 
     #[test]

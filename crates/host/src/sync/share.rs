@@ -150,9 +150,9 @@ impl StartError {
     }
 }
 
-/// Where the numbers of a run begin: the seconds since 1970 and 20 bits of chance. A run on an
-/// index from a backup gives no number again as long as the clock has gone on since, and fewer than
-/// a million changes were made in each second.
+/// Where the sequence numbers and counts of a run begin: the seconds since 1970 and 20 bits of
+/// chance. A run on an index from a backup gives no sequence number again as long as the clock has
+/// gone on since, and fewer than a million changes were made in each second.
 fn floor() -> Result<u64, StartError> {
     let chance = random_bytes().map_err(no_chance)?;
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -160,15 +160,10 @@ fn floor() -> Result<u64, StartError> {
     Ok((seconds << 20) | u64::from(u32::from_le_bytes(chance) & 0xf_ffff))
 }
 
-/// The numbers of one copy of a share have their upper halves in common, and it is drawn at random.
-const FAMILY: u64 = 0xffff_ffff_0000_0000;
-
-/// Another number for this copy.
-fn spare(replica: ReplicaId) -> Result<ReplicaId, StartError> {
-    let drawn: [u8; 4] = random_bytes().map_err(no_chance)?;
-    Ok(ReplicaId(
-        (replica.0 & FAMILY) | u64::from(u32::from_le_bytes(drawn)),
-    ))
+/// The number of this run of a copy. 0 stands for all runs.
+fn run(replica: ReplicaId) -> Result<ReplicaId, StartError> {
+    let drawn = random_bytes().map_err(no_chance)?;
+    Ok(replica.in_run(u32::from_le_bytes(drawn).max(1)))
 }
 
 fn no_chance(error: impl std::error::Error + Send + Sync + 'static) -> StartError {
@@ -325,8 +320,7 @@ fn identity(
         replica: claim.record.replica,
         label: device.label.clone(),
         rights,
-        spare: spare(claim.record.replica)?,
-        family: FAMILY,
+        run: run(claim.record.replica)?,
         is_put_back,
         floor: floor()?,
     })

@@ -140,7 +140,7 @@ fn only_the_first_word_about_the_own_port_counts() {
     });
     let ports = [1234, 1, 1234].map(|port| Frame::Listening { port });
     assert!(rogue.say(&ports));
-    assert!(rogue.say(&[Frame::Message(Message::Want { since: 1, known: 0 })]));
+    assert!(rogue.say(&[Frame::Message(Message::Want { since: 1 })]));
     assert!(matches!(side.next(), Input::Heard { .. }));
     assert_eq!(listens.try_iter().collect::<Vec<_>>(), [1234], "sync-47");
 }
@@ -183,7 +183,7 @@ fn answered(frames: impl Fn(u32) -> Vec<Frame>) -> (Result<Vec<u8>, SupplyTroubl
         };
         rogue.say(&frames(request));
         let fetched = fetched.join().expect("no panic");
-        rogue.say(&[Frame::Message(Message::Want { since: 7, known: 0 })]);
+        rogue.say(&[Frame::Message(Message::Want { since: 7 })]);
         let alive = matches!(side.next(), Input::Heard { .. });
         (fetched, alive)
     })
@@ -323,7 +323,7 @@ fn a_flood_of_pings_costs_nothing() {
     let (side, _, mut rogue) = rogue(&writers(), &writers(), Pace::default());
     let pings = vec![Frame::Ping; 100_000];
     assert!(rogue.say(&pings));
-    assert!(rogue.say(&[Frame::Message(Message::Want { since: 1, known: 0 })]));
+    assert!(rogue.say(&[Frame::Message(Message::Want { since: 1 })]));
     assert!(matches!(side.next(), Input::Heard { .. }));
     assert_eq!(rogue.hear(), Some(Frame::Pong));
 }

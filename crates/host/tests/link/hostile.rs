@@ -233,7 +233,7 @@ fn a_reader_changes_nothing_whatever_it_sends() {
 fn a_member_that_floods_is_kept_within_bounds_and_harms_nobody() {
     let victim = Victim::new();
     let mut flooder = victim.member(31, &victim.capability);
-    let wants = vec![Frame::Message(Message::Want { since: 0, known: 0 }); 50_000];
+    let wants = vec![Frame::Message(Message::Want { since: 0 }); 50_000];
     let holding = vec![Frame::Message(Message::Holding { upto: 0 }); 50_000];
     std::thread::scope(|scope| {
         // It may be cut off on the way; what counts is that the others do not notice.

@@ -1,7 +1,7 @@
 //! What a reader changed in its folder: it goes to nobody, and nothing of it is lost (`sync-29`).
 //! What is in the way of the share gets a name of its own; everything else stays as it is.
 
-use ahoy_wire::sync::{Body, Class, Clock, Dot, Name, NodeId, Record, Value};
+use ahoy_wire::sync::{Body, Class, Clock, Dot, Name, NodeId, Place, Record, Value};
 
 use super::engine::{Engine, State};
 use super::names;
@@ -36,6 +36,14 @@ pub(super) fn choose(ours: &Node, theirs: &Record, is_signed: bool, merged: Reco
         (true, true) if is_theirs && merged.place.dot == theirs.place.dot => theirs.clone(),
         (true, true) => ours.record.clone(),
     }
+}
+
+/// A copy that a reader makes of what lost a conflict may be one that no writer makes, who know
+/// more. So it is in no directory that they may delete, and has no name that they may give: it
+/// stands at the top until a writer tells where it is to be.
+pub(super) fn out_of_the_way(copy: &mut Record, original: &Place) {
+    copy.place.parent = NodeId::ROOT;
+    copy.place.name = names::displaced(&original.name, &copy.body, copy.id, 0);
 }
 
 impl Engine {

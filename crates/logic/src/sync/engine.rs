@@ -105,7 +105,7 @@ pub struct LinkProgress {
 impl Engine {
     /// An engine with what its index remembers; `rows` in any order, the latest of each kind.
     pub fn new(who: Identity, rows: impl IntoIterator<Item = Row>) -> Self {
-        let numbers = Numbers::new(who.replica, who.spare, who.family);
+        let numbers = Numbers::new(who.replica, who.run);
         let mut engine = Self {
             gossip: Gossip::default(),
             who,
@@ -132,7 +132,7 @@ impl Engine {
         }
         engine.numbers.believe(engine.dots);
         if engine.who.is_put_back {
-            engine.numbers.renew();
+            engine.numbers.rename(engine.dots);
         }
         let floor = engine.who.floor.min(COUNT_MAX);
         engine.dots = engine.dots.max(floor);
@@ -164,7 +164,7 @@ impl Engine {
             }
             Row::Heard { replica, upto } => self.gossip.remember(replica, upto),
             Row::Counters { .. } if planted::is(Bug::CountersForgotten) => {}
-            Row::Numbers(own) => self.numbers.restore(own),
+            Row::Numbers(counted) => self.numbers.restore(counted),
             Row::Counters { dots, sequence } => {
                 self.dots = self.dots.max(dots);
                 self.sequence = self.sequence.max(sequence);
@@ -243,7 +243,7 @@ impl Engine {
             effects.push(Effect::Keep(row));
         }
         let numbers = self.numbers.take_stale();
-        effects.extend(numbers.map(|own| Effect::Keep(Row::Numbers(own))));
+        effects.extend(numbers.map(|counted| Effect::Keep(Row::Numbers(counted))));
         effects.append(&mut self.out);
         effects
     }
@@ -390,17 +390,17 @@ impl Engine {
             self.dots = self.dots.saturating_add(1);
         }
         self.stale_counters = true;
-        self.numbers.give(self.dots);
-        Dot {
-            count: self.dots,
-            replica: self.numbers.current(),
-        }
+        self.numbers.give(self.dots)
+    }
+
+    /// The highest count known, of whomever.
+    pub(super) fn highest_count(&self) -> u64 {
+        self.dots
     }
 
     /// A body as this machine changes it, by somebody who has seen `base`.
     pub(super) fn own_body(&self, base: &Clock, dot: Dot, value: Value) -> Body {
-        let mut clock = base.clone();
-        clock.add(dot);
+        let clock = own_clock(base, dot);
         Body {
             clock,
             dot,
@@ -411,8 +411,7 @@ impl Engine {
 
     /// A place likewise.
     pub(super) fn own_place(&self, base: &Clock, dot: Dot, parent: NodeId, name: Name) -> Place {
-        let mut clock = base.clone();
-        clock.add(dot);
+        let clock = own_clock(base, dot);
         Place {
             clock,
             dot,
@@ -460,7 +459,10 @@ impl Engine {
         }
         let sequence = node.sequence;
         if let Some(lost) = merged.lost.as_ref().filter(|lost| self.may_copy(id, lost)) {
-            let copy = conflict_copy(id, &record.place, lost);
+            let mut copy = conflict_copy(id, &record.place, lost);
+            if self.is_reader() {
+                super::aside::out_of_the_way(&mut copy, &record.place);
+            }
             self.tell_conflict(id, &copy.place.name);
             self.absorb(copy, None);
         }
@@ -494,22 +496,13 @@ impl Engine {
 
     /// Changes are counted so that whatever is made by somebody who has seen a change has a higher
     /// number than that: a later dot never loses to an earlier one, in whatever order they meet.
-    /// And a change of this machine that it does not remember must not have its number given again.
     fn learn_dots(&mut self, record: &Record) {
         if planted::is(Bug::CountersForgotten) {
             return;
         }
-        let me = self.numbers.current();
         let clocks = [&record.place.clock, &record.body.clock];
-        for clock in clocks {
-            self.numbers.learn(clock);
-        }
-        let own = clocks.map(|clock| clock.seen(me)).into_iter().max();
-        if own.is_some_and(|own| own > self.dots) {
-            self.stale_counters = true;
-        }
         let highest = clocks.map(Clock::highest).into_iter().max();
-        let highest = highest.filter(|count| *count <= COUNT_MAX).max(own);
+        let highest = highest.filter(|count| *count <= COUNT_MAX);
         self.dots = self.dots.max(highest.unwrap_or(0));
     }
 
@@ -563,6 +556,14 @@ impl Engine {
     }
 }
 
+/// The vector of a change of this machine, by somebody who has seen `base`.
+fn own_clock(base: &Clock, dot: Dot) -> Clock {
+    let mut clock = base.clone();
+    clock.add(dot);
+    clock.fold(dot.replica);
+    clock
+}
+
 #[cfg(test)]
 mod tests {
     use ahoy_wire::sync::Mtime;
@@ -578,8 +579,7 @@ mod tests {
             replica,
             label: Default::default(),
             rights,
-            spare: ReplicaId(9),
-            family: u64::MAX,
+            run: replica.in_run(9),
             is_put_back: false,
             floor: 0,
         };

@@ -148,7 +148,7 @@ impl Engine {
         };
         self.gossip.links.insert(link, fresh);
         let hello = Hello {
-            replica: self.numbers.current(),
+            replica: self.numbers.name(),
             label: self.who.label.clone(),
             // What there is to be heard. The numbers to come are higher by a leap, and nothing
             // may ever have one between.
@@ -174,23 +174,20 @@ impl Engine {
         };
         match message {
             Message::Hello(hello) => {
-                if hello.replica == self.numbers.current() || state.who.is_some() {
+                if hello.replica == self.numbers.name() || state.who.is_some() {
                     let reason = "it says hello twice, or is a copy of this very folder".into();
                     self.out.push(Effect::Hang { link, reason });
                     return;
                 }
                 let since = self.gossip.heard.get(&hello.replica).copied().unwrap_or(0);
                 state.confirmed = since;
-                let known = self.numbers.known(hello.replica);
                 state.who = Some(hello);
                 self.out.push(Effect::Say {
                     link,
-                    message: Message::Want { since, known },
+                    message: Message::Want { since },
                 });
             }
-            Message::Want { known, .. }
-                if self.is_from_lost_life(self.numbers.current(), known) => {}
-            Message::Want { since, .. } => {
+            Message::Want { since } => {
                 // A peer that has heard more than there is remembers a log we no longer have.
                 let since = if since > self.sequence() { 0 } else { since };
                 let skipped = u64::from(since > 0 && planted::is(Bug::RecordSkipped));
@@ -222,9 +219,8 @@ impl Engine {
             self.out.push(Effect::Hang { link, reason });
             return;
         };
-        // Before anything of it is merged, so that nothing of it gives way to what claims to have
-        // seen it.
-        if (records.items.iter()).any(|item| self.is_record_from_lost_life(&item.record)) {
+        // Before anything of it is merged, so that it is told under the new name.
+        if (records.items.iter()).any(|item| self.tells_of_lost_life(&item.record)) {
             return;
         }
         for item in records.items {

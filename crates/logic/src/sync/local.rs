@@ -201,9 +201,14 @@ impl Engine {
         }
         let at = self.tree.on_disk(dir, &name);
         let known = at.and_then(|id| self.tree.node(id)?.synced.as_ref().map(|s| s.print));
+        // An inode number can have been given again at once.
+        let is_dir = matches!(found, Found::Dir(_));
+        let is_kind = at.is_some_and(|id| self.is_dir_on_disk(id) == is_dir);
         match (at, known, print) {
             (None, _, None) if found == Found::Nothing => return,
-            (Some(id), Some(known), Some(print)) if known.same(&print) && !known.racy => {
+            (Some(id), Some(known), Some(print))
+                if is_kind && known.same(&print) && !known.racy =>
+            {
                 self.local.found(id, Some(&known));
                 self.local.unread.done(dir, &name);
                 return;
@@ -450,8 +455,9 @@ impl Engine {
         }
         // A run that ended before it could note what it had done.
         let is_wanted = self.tree.goal_value(id) == Some(&value);
-        let wanted = is_wanted.then(|| node.record.body.clock.clone());
-        if let Some(body_clock) = wanted.or_else(|| self.unnoted_body(id, &value)) {
+        let wanted = is_wanted.then(|| node.record.body.clone());
+        if let Some(body) = wanted.or_else(|| self.unnoted_body(id, &value)) {
+            let body_clock = body.clock.clone();
             self.tree.set_synced(
                 id,
                 Some(Synced {
@@ -462,6 +468,7 @@ impl Engine {
                 }),
             );
             self.keep(id);
+            self.stand_by_unnoted(id, body);
             return;
         }
         if self.is_reader() {
@@ -545,14 +552,15 @@ impl Engine {
             body_clock: Clock::default(),
             place_clock: Clock::default(),
         };
-        if let Some((id, body_clock, place_clock)) = self.unnoted_at(dir, &name, &value) {
+        if let Some((id, body, place_clock)) = self.unnoted_at(dir, &name, &value) {
             let synced = Synced {
-                body_clock,
+                body_clock: body.clock.clone(),
                 place_clock,
                 ..synced
             };
             self.tree.set_synced(id, Some(synced));
             self.keep(id);
+            self.stand_by_unnoted(id, body);
             return;
         }
         if let Some(node) = known.filter(|node| !taken(node)) {

@@ -183,7 +183,7 @@ mod tests {
             });
         }
         let dot = Dot {
-            count: joined.seen(ReplicaId(by)),
+            count: joined.named(ReplicaId(by)),
             replica: ReplicaId(by),
         };
         let meta = Meta {
@@ -327,7 +327,7 @@ mod tests {
                 replica: ReplicaId(at as u64 + 1),
             };
             let entries: Vec<(u64, u64)> = (1..=3)
-                .map(|replica| (replica, old.clock.seen(ReplicaId(replica))))
+                .map(|replica| (replica, old.clock.named(ReplicaId(replica))))
                 .map(|(replica, seen)| {
                     (
                         replica,

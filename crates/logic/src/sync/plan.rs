@@ -518,6 +518,9 @@ impl Engine {
         self.work.forget_pauses(id);
         self.unnoted.forget(id);
         match (&job.after, print) {
+            (After::Become(synced), Some(_)) if self.is_without_path(synced.parent) => {
+                self.tree.set_synced(id, None);
+            }
             (After::Become(synced), Some(print)) => {
                 let racy = print.racy
                     || hides_a_change(synced)
@@ -548,7 +551,8 @@ impl Engine {
                 };
                 self.local.found(id, Some(&print));
                 self.tree.set_synced(*other, None);
-                self.tree.set_synced(id, Some(synced));
+                let is_there = !self.is_without_path(synced.parent);
+                self.tree.set_synced(id, is_there.then_some(synced));
                 self.keep(*other);
             }
             (After::Vanish, _) => {
@@ -567,6 +571,13 @@ impl Engine {
             (After::Become(_) | After::Inherit(..), None) => self.look_again(job),
         }
         self.keep(id);
+    }
+
+    /// Somebody has removed this directory meanwhile, and what was brought there with it, of which
+    /// nobody can say that he has seen it.
+    fn is_without_path(&self, dir: NodeId) -> bool {
+        let is_real = dir != NodeId::ROOT && dir != PARKED;
+        is_real && self.tree.node(dir).is_none_or(|dir| dir.synced.is_none())
     }
 
     fn look_again(&mut self, job: &super::work::Job) {

@@ -411,23 +411,20 @@ pub enum Row {
     },
     /// The numbers under which this machine counts its changes.
     Numbers(
-        /// The one in use comes last; the first was the machine's own from the beginning.
-        Vec<Counted>,
+        /// In the life that the index knows.
+        Counted,
     ),
 }
 
 /// Who this engine is.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// This copy of the share: the number that it began with. If its index says that another one
-    /// is in use, that counts.
+    /// This copy of the share: the name that it began with. If its index says that it has another
+    /// one, that counts.
     pub replica: ReplicaId,
-    /// A number drawn at random for this run: to be used from the moment at which it turns out that
-    /// the index is from a backup (`sync-38`).
-    pub spare: ReplicaId,
-    /// The bits that all numbers of this copy have in common, and nobody else's have: by them it
-    /// knows those that it has drawn in a life of which its index does not know.
-    pub family: u64,
+    /// The number under which this run counts its changes: a run of that copy, drawn at random
+    /// (`sync-12`).
+    pub run: ReplicaId,
     /// The host knows that the index is from a backup: it is not the file that was written last.
     pub is_put_back: bool,
     /// The device's name.

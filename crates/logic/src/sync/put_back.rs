@@ -7,7 +7,7 @@
 //!
 //! Which life has counted a change is settled in `numbers`.
 
-use ahoy_wire::sync::{Body, NodeId, Record, Value};
+use ahoy_wire::sync::{Body, Dot, NodeId, Record, Value};
 
 use super::Synced;
 use super::engine::Engine;
@@ -29,11 +29,33 @@ impl Engine {
         if merged.body.value.same_content(&ours.value) {
             return None;
         }
-        let is_unknown = |(own, count)| self.numbers.is_own(own) && ours.clock.seen(own) < count;
+        let is_unknown = |(replica, count)| {
+            self.numbers.is_own(replica) && !ours.clock.has(Dot { count, replica })
+        };
         let is_lost = theirs.body.clock.entries().any(is_unknown);
         let copy = self.tree.node(NodeId::conflict_copy(theirs.id, ours.dot));
         let is_disowned = copy.is_some_and(|copy| self.is_lost_deletion(&copy.record));
         (is_lost || is_disowned).then(|| ours.clone())
+    }
+
+    /// The same of what an earlier run has put on the disk and not noted before the backup was
+    /// made: only now that it is found is it known to be here.
+    pub(super) fn stand_by_unnoted(&mut self, id: NodeId, held: Body) {
+        let Some(node) = self.tree.node(id) else {
+            return;
+        };
+        let theirs = &node.record.body;
+        let is_lost = |(replica, count)| {
+            let dot = Dot { count, replica };
+            self.numbers.is_lost(dot) && !held.clock.has(dot)
+        };
+        let is_leaf = !matches!(held.value, Value::Dir(_));
+        if is_leaf && !self.is_reader() && theirs.clock.entries().any(is_lost) {
+            let merged = merge_body(&held, theirs);
+            if !merged.body.value.same_content(&held.value) && merged.lost.is_none() {
+                self.stand_by(id, held);
+            }
+        }
     }
 
     /// What a lost life replaced or deleted stays: under its name if that is free, and otherwise
@@ -59,7 +81,7 @@ impl Engine {
 
     /// Whether a life of this machine that a backup has taken back may have deleted it.
     fn is_lost_deletion(&self, record: &Record) -> bool {
-        !is_alive(record) && self.numbers.may_be_lost(record.body.dot)
+        !is_alive(record) && self.numbers.is_lost(record.body.dot)
     }
 
     fn revive(&mut self, record: Record, value: Value) {

@@ -108,9 +108,8 @@ impl Engine {
 
     /// So many refusals by all are enough for who may say that a content is gone.
     fn refusals_enough(&self, id: NodeId) -> u32 {
-        let author = self.tree.node(id).map(|node| node.record.body.dot.replica);
-        let is_of_old = |it: ReplicaId| self.numbers.is_own(it) && it != self.numbers.current();
-        match author.is_some_and(is_of_old) {
+        let change = self.tree.node(id).map(|node| node.record.body.dot);
+        match change.is_some_and(|dot| self.numbers.is_from_before(dot)) {
             true => AUTHOR_REFUSALS_PUT_BACK,
             false => AUTHOR_REFUSALS,
         }
@@ -134,7 +133,8 @@ impl Engine {
         }
         let body = &node.record.body;
         let author = body.dot.replica;
-        let is_here = |link: &LinkId| self.gossip.replica(*link) == Some(author);
+        let is_author = |name: ReplicaId| name.is_kin(author);
+        let is_here = |link: &LinkId| self.gossip.replica(*link).is_some_and(is_author);
         let is_mine = self.numbers.is_own(author);
         is_mine || (body.value.is_gone() && links.iter().any(is_here))
     }

@@ -85,8 +85,7 @@ impl Bench {
             replica: ReplicaId(1),
             label: Label::tidy("here"),
             rights: Rights::Writer,
-            spare: ReplicaId(9),
-            family: u64::MAX,
+            run: ReplicaId(1).in_run(9),
             is_put_back: false,
             floor: 0,
         };
@@ -117,7 +116,7 @@ impl Bench {
             sequence: 0,
         };
         self.hear(Message::Hello(hello));
-        self.hear(Message::Want { since: 0, known: 0 });
+        self.hear(Message::Want { since: 0 });
     }
 
     fn give(&mut self, input: Input) {

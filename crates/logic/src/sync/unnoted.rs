@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use ahoy_wire::sync::{Clock, Name, NodeId, Record, Value};
+use ahoy_wire::sync::{Body, Clock, Name, NodeId, Record, Value};
 
 use super::engine::{Engine, State};
 
@@ -21,15 +21,14 @@ pub struct Unnoted {
 
 #[derive(Debug)]
 struct Wanted {
-    value: Value,
-    body_clock: Clock,
+    body: Body,
     place_clock: Clock,
 }
 
 impl Wanted {
     /// Directories get other times as soon as something is put into them.
     fn is(&self, value: &Value) -> bool {
-        match (&self.value, value) {
+        match (&self.body.value, value) {
             (Value::Dir(_), Value::Dir(_)) => true,
             (mine, other) => mine == other,
         }
@@ -46,8 +45,7 @@ impl Unnoted {
         let key = (place.parent, place.name.clone());
         self.by_place.insert(key, record.id);
         let wanted = Wanted {
-            value: body.value.clone(),
-            body_clock: body.clock.clone(),
+            body: body.clone(),
             place_clock: place.clock.clone(),
         };
         self.wanted.insert(record.id, wanted);
@@ -59,36 +57,27 @@ impl Unnoted {
     pub fn forget(&mut self, id: NodeId) {
         self.wanted.remove(&id);
     }
-
-    /// Changes all vectors in it.
-    pub fn each_clock(&mut self, change: impl Fn(&mut Clock)) {
-        for wanted in self.wanted.values_mut() {
-            change(&mut wanted.body_clock);
-            change(&mut wanted.place_clock);
-        }
-    }
 }
 
 impl Engine {
     /// Something is at this name where nothing is known to be: the node that an earlier run has put
-    /// there, with the clocks of the version that it put.
+    /// there, with the version of its body and the clock of its place.
     pub(super) fn unnoted_at(
         &self,
         dir: NodeId,
         name: &Name,
         value: &Value,
-    ) -> Option<(NodeId, Clock, Clock)> {
+    ) -> Option<(NodeId, Body, Clock)> {
         let id = *self.unnoted.by_place.get(&(dir, name.clone()))?;
         let wanted = self.unnoted.wanted.get(&id)?;
         let is_free = self.tree.node(id).is_some_and(|node| node.synced.is_none());
-        (is_free && wanted.is(value))
-            .then(|| (id, wanted.body_clock.clone(), wanted.place_clock.clone()))
+        (is_free && wanted.is(value)).then(|| (id, wanted.body.clone(), wanted.place_clock.clone()))
     }
 
-    /// A known node holds this now: the clock of that version, if an earlier run has put it there.
-    pub(super) fn unnoted_body(&self, id: NodeId, value: &Value) -> Option<Clock> {
+    /// A known node holds this now: that version, if an earlier run has put it there.
+    pub(super) fn unnoted_body(&self, id: NodeId, value: &Value) -> Option<Body> {
         let wanted = self.unnoted.wanted.get(&id)?;
-        wanted.is(value).then(|| wanted.body_clock.clone())
+        wanted.is(value).then(|| wanted.body.clone())
     }
 
     /// Everything that was looked at has been read, and nothing is under way: whatever comes now is

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahoy_wire::sync::{Clock, Hash, Mtime, Name, NodeId, RelPath, ReplicaId};
+use ahoy_wire::sync::{Hash, Mtime, Name, NodeId, RelPath, ReplicaId};
 
 use super::{Act, JobId, LinkId, Print, Source, Synced};
 use crate::moment::Moment;
@@ -440,19 +440,6 @@ impl Work {
             *count = count.saturating_sub(1);
         }
         Some(job)
-    }
-
-    /// Changes all vectors of what the steps that are out will lead to.
-    pub fn each_clock(&mut self, change: impl Fn(&mut Clock)) {
-        for job in self.jobs.values_mut() {
-            match &mut job.after {
-                After::Become(synced) | After::Inherit(_, synced) => {
-                    change(&mut synced.body_clock);
-                    change(&mut synced.place_clock);
-                }
-                After::Vanish => {}
-            }
-        }
     }
 
     pub fn is_busy(&self, id: NodeId) -> bool {

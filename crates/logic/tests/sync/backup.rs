@@ -6,9 +6,10 @@ use ahoy_logic::sync::{Act, Effect, Input, LinkId, Outcome, Rights, Row, Trouble
 use ahoy_wire::sync::{Clock, Dot, Hash, Message, Record, ReplicaId, Value};
 
 use crate::one::{
-    LINK, ME, OTHER, One, SPARE, file, hello, is_hung_up, nothing, print, records, sent, steps,
+    LINK, ME, OTHER, One, file, hello, is_hung_up, nothing, print, records, run, sent, steps,
 };
 
+/// Where the numbers of the next life begin.
 const LEAP: u64 = 1 << 30;
 
 /// A file was written twice. The index is from before the second time; the record is of it.
@@ -61,16 +62,13 @@ fn open(one: &mut One, link: LinkId) -> (Vec<Effect>, ReplicaId) {
     (effects, said)
 }
 
-fn want(known: u64) -> Message {
-    Message::Want { since: 0, known }
-}
+const WANT: Message = Message::Want { since: 0 };
 
-/// What it says of the file on a new link, to somebody who wants everything.
-fn told(one: &mut One) -> Record {
-    let link = LinkId(8);
-    assert_eq!(open(one, link).1, SPARE);
-    one.hear(link, hello(OTHER, 0));
-    let effects = one.hear(link, want(0));
+/// What it says of the file on a new link, to somebody who wants everything and knows nothing.
+fn told(one: &mut One, link: LinkId) -> Record {
+    open(one, link);
+    one.hear(link, hello(ReplicaId(3), 0));
+    let effects = one.hear(link, WANT);
     assert!(!is_hung_up(&effects), "{effects:?}");
     sent(&effects, link)[0].clone()
 }
@@ -88,70 +86,55 @@ fn is_kept_beside(lost: &Record, told: &Record) {
     assert_eq!(merged.lost.as_ref(), Some(&lost.body));
 }
 
-// sync-38: the peer knows of a change that the index does not know, and says so before it is told
-// anything.
+// sync-38: also if it meets somebody who does not know of the lost life before anybody who does.
 #[test]
-fn who_was_put_back_from_a_backup_goes_on_under_a_new_number() {
+fn what_is_changed_after_a_backup_was_put_back_does_not_claim_to_have_seen_what_was_lost() {
     let (backup, lost) = lost_life();
     let mut one = next_life(backup, false);
-    assert_eq!(open(&mut one, LINK).1, ME);
-    one.hear(LINK, hello(OTHER, 0));
-    let effects = one.hear(LINK, want(lost.body.dot.count));
-    assert!(is_hung_up(&effects), "{effects:?}");
-    assert!(sent(&effects, LINK).is_empty(), "{effects:?}");
-    let record = told(&mut one);
+    let record = told(&mut one, LINK);
     assert_eq!(content(&record), Hash([3; 32]));
-    assert_eq!(record.body.dot.replica, SPARE);
+    assert_eq!(record.body.dot.replica, run(LEAP));
     assert_eq!(record.place.dot, lost.place.dot, "it had seen that");
     assert!(!record.body.clock.has(lost.body.dot));
     is_kept_beside(&lost, &record);
-    // It is never forgotten: the next run goes on under that number, and knows the old one.
+}
+
+// sync-38: its own peers believe that they have heard what they have heard from the lost life.
+#[test]
+fn who_hears_of_a_lost_life_goes_on_under_a_new_name() {
+    let (backup, lost) = lost_life();
+    let mut one = next_life(backup, false);
+    assert_eq!(open(&mut one, LINK).1, ME);
+    one.hear(LINK, hello(OTHER, 7));
+    let effects = one.hear(LINK, records([lost.clone()], 7));
+    assert!(is_hung_up(&effects), "{effects:?}");
+    assert_eq!(steps(&effects).count(), 0, "nothing of it is merged yet");
+    is_kept_beside(&lost, &told(&mut one, LinkId(8)));
+    let link = LinkId(9);
+    assert_eq!(open(&mut one, link).1, run(LEAP));
+    let asked = one.hear(link, hello(OTHER, 7));
+    let is_asked =
+        |effect: &Effect| matches!(effect, Effect::Say { message, .. } if *message == WANT);
+    assert!(asked.iter().any(is_asked), "{asked:?}");
+    let effects = one.hear(link, records([lost.clone()], 7));
+    assert!(!is_hung_up(&effects), "{effects:?}");
+    let is_copy = |step: &&ahoy_logic::sync::Step| step.node != lost.id;
+    assert_eq!(steps(&effects).filter(is_copy).count(), 1, "{effects:?}");
+    // The next run keeps the name, and what it has heard of is no news.
     let mut next = One::beginning(Rights::Writer, one.rows, 2 * LEAP);
-    assert_eq!(open(&mut next, LINK).1, SPARE);
+    assert_eq!(open(&mut next, LINK).1, run(LEAP));
     next.hear(LINK, hello(OTHER, 0));
     let effects = next.hear(LINK, records([lost], 7));
     assert!(!is_hung_up(&effects), "{effects:?}");
 }
 
-// sync-38: the same from a record, if the peer has heard of it only after it said hello.
-#[test]
-fn what_a_record_tells_of_a_lost_life_counts_before_it_is_merged() {
-    let (backup, lost) = lost_life();
-    let mut one = next_life(backup, false);
-    open(&mut one, LINK);
-    one.hear(LINK, hello(OTHER, 7));
-    let effects = one.hear(LINK, records([lost.clone()], 7));
-    assert!(is_hung_up(&effects), "{effects:?}");
-    assert_eq!(steps(&effects).count(), 0, "{effects:?}");
-    let record = told(&mut one);
-    is_kept_beside(&lost, &record);
-    let link = LinkId(9);
-    open(&mut one, link);
-    let asked = one.hear(link, hello(ReplicaId(3), 7));
-    assert!(asked.iter().any(|effect| matches!(
-        effect,
-        Effect::Say {
-            message: Message::Want { since: 0, .. },
-            ..
-        }
-    )));
-    let effects = one.hear(link, records([lost.clone()], 7));
-    assert!(!is_hung_up(&effects), "{effects:?}");
-    let is_copy = |step: &&ahoy_logic::sync::Step| step.node != lost.id;
-    assert_eq!(steps(&effects).filter(is_copy).count(), 1, "{effects:?}");
-}
-
-// sync-38: a version that was merged into another one's takes its claim along.
+// sync-38: a version that was merged with another one's.
 #[test]
 fn what_others_made_of_it_does_not_claim_more_than_is_known() {
     let (backup, lost) = lost_life();
     let mut one = next_life(backup, false);
     one.meet(LINK, OTHER);
     one.hear(LINK, records([file("a", 5, LEAP + 100)], 3));
-    let merged = one.engine.tree().node(lost.id).expect("it is there");
-    assert!(merged.record.body.clock.has(lost.body.dot), "so it claims");
-    let effects = one.hear(LINK, want(lost.body.dot.count));
-    assert!(is_hung_up(&effects));
     let merged = one.engine.tree().node(lost.id).expect("it is there");
     assert!(!merged.record.body.clock.has(lost.body.dot));
     assert!(merged.record.is_sound());
@@ -161,62 +144,54 @@ fn what_others_made_of_it_does_not_claim_more_than_is_known() {
 
 // sync-38.
 #[test]
-fn who_sees_that_the_index_was_put_back_begins_under_a_new_number() {
+fn who_sees_that_the_index_was_put_back_begins_under_a_new_name() {
     let (backup, lost) = lost_life();
     let mut one = next_life(backup, true);
-    let record = told(&mut one);
-    assert_eq!(record.body.dot.replica, SPARE);
-    is_kept_beside(&lost, &record);
     assert!(one.rows.iter().any(|row| matches!(row, Row::Numbers(_))));
+    is_kept_beside(&lost, &told(&mut one, LINK));
+    assert_eq!(open(&mut one, LinkId(8)).1, run(LEAP));
+    // It hears of what was lost without being surprised.
+    one.hear(LinkId(8), hello(OTHER, 0));
+    let effects = one.hear(LinkId(8), records([lost], 7));
+    assert!(!is_hung_up(&effects), "{effects:?}");
 }
 
 #[test]
-fn who_knows_all_that_is_known_of_it_keeps_its_number() {
+fn who_hears_only_what_it_knows_keeps_its_name() {
     let (backup, _) = lost_life();
-    let known = |one: &One| {
-        let seen = one.engine.tree().nodes().map(|(_, node)| {
-            let clocks = [&node.record.place.clock, &node.record.body.clock];
-            clocks.map(|clock: &Clock| clock.seen(ME))
-        });
-        seen.flatten().max().expect("something")
-    };
     let mut one = next_life(backup.clone(), false);
     // An index from before anybody wrote down which counts were given knows no less.
     let rows = backup.into_iter();
     let rows = rows.filter(|row| !matches!(row, Row::Numbers(_)));
     let mut old = next_life(rows.collect(), false);
     for one in [&mut one, &mut old] {
-        open(one, LINK);
-        one.hear(LINK, hello(OTHER, 0));
-        let effects = one.hear(LINK, want(known(one)));
-        assert!(!is_hung_up(&effects), "{effects:?}");
-        let first = sent(&effects, LINK)[0].clone();
+        let first = told(one, LINK);
         let again = one.hear(LINK, records([first], 1));
         assert!(!is_hung_up(&again), "{again:?}");
+        assert_eq!(open(one, LinkId(8)).1, ME);
     }
 }
 
-/// A writer that makes up changes of this machine can have it take one number in a run, no more.
+/// A writer that makes up changes of this machine can have it take one name in a run, no more.
 #[test]
 fn made_up_changes_do_not_go_on_for_ever() {
     let mut one = One::started(Rights::Writer);
     one.write("a", 1);
-    open(&mut one, LINK);
-    one.hear(LINK, hello(OTHER, 0));
-    assert!(is_hung_up(&one.hear(LINK, want(1 << 50))));
-    let link = LinkId(8);
-    assert_eq!(open(&mut one, link).1, SPARE);
-    one.hear(link, hello(OTHER, 0));
-    let made_up = Dot {
-        count: 1 << 50,
-        replica: SPARE,
-    };
-    let effects = one.hear(link, want(made_up.count));
-    assert!(!is_hung_up(&effects), "{effects:?}");
-    let mut record = file("b", 2, 3);
-    record.body.clock.add(made_up);
-    let effects = one.hear(link, records([record], 1));
-    assert!(!is_hung_up(&effects), "{effects:?}");
+    let mut hung_up = 0;
+    for n in 1..=5 {
+        let link = LinkId(n);
+        one.meet(link, OTHER);
+        let mut record = file("b", 2, 3);
+        record.body.clock.add(Dot {
+            count: 1 << 50,
+            replica: ME.in_run(1000 + n as u32),
+        });
+        let effects = one.hear(link, records([record], n));
+        hung_up += u32::from(is_hung_up(&effects));
+        assert!(one.rows.len() < 100, "it keeps nothing without end");
+    }
+    assert_eq!(hung_up, 1);
+    assert_eq!(open(&mut one, LinkId(9)).1, run(0));
 }
 
 /// How often the peer refuses the content of a record until it is given up.
@@ -301,7 +276,7 @@ fn what_was_put_back_is_not_deleted_because_a_lost_life_deleted_it() {
     let told = told.iter().find(|record| record.id == lost.id);
     let told = told.expect("the others hear that it is there");
     assert_eq!(content(told), Hash([1; 32]));
-    assert_eq!(told.body.dot.replica, SPARE);
+    assert_eq!(told.body.dot.replica, run(LEAP));
     assert_eq!(merge_body(&told.body, &lost.body).body, told.body);
     // Its user may delete it again.
     next.give(Input::Room { link: LINK });

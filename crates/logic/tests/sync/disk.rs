@@ -1,12 +1,14 @@
 //! What an engine believes of its folder, and what it does not.
 
+use ahoy_logic::sync::merge::conflict_copy;
 use ahoy_logic::sync::{
     Act, Effect, Found, Input, Look, Notice, Outcome, Print, Rights, Sighting, State, Trouble,
 };
-use ahoy_wire::sync::{Class, Hash, Meta, Mtime, NodeId, Record, RelPath, Value};
+use ahoy_wire::sync::{Hash, NodeId, Record, RelPath, Value};
 
 use crate::one::{
-    LINK, OTHER, One, file, name, nothing, notices, path, print, records, sent, steps,
+    LINK, ME, OTHER, One, directory, file, name, nothing, notices, path, print, records, sent,
+    steps,
 };
 
 fn seen_nothing(one: &mut One, at: &str, asked: Option<u64>) -> Vec<Effect> {
@@ -35,12 +37,12 @@ fn asked(effects: &[Effect]) -> Option<u64> {
 
 /// What a run keeps that has put a file in its place and ends before it hears of that; the next
 /// has found a file there, and not read it yet.
-fn a_run_cut_short() -> (One, Vec<Outcome>) {
+fn a_run_cut_short(is_put_back: bool) -> (One, Vec<Outcome>) {
     let mut one = One::started(Rights::Writer);
     one.meet(LINK, OTHER);
     let made = one.hear(LINK, records([file("a", 1, 1)], 1));
     assert_eq!(steps(&made).count(), 1);
-    let mut next = One::new(Rights::Writer, one.rows);
+    let mut next = One::with_index(Rights::Writer, one.rows, 1 << 30, is_put_back);
     let mut effects = next.look(&[("a", print(1))]);
     effects.extend(next.meet(LINK, OTHER));
     // What it wants to put there meanwhile finds the name taken.
@@ -76,7 +78,7 @@ fn read(one: &mut One, failed: Vec<Outcome>) -> Vec<Effect> {
 // sync-22, sync-27.
 #[test]
 fn what_was_put_in_place_and_not_noted_does_not_outlive_its_deletion() {
-    let (mut one, failed) = a_run_cut_short();
+    let (mut one, failed) = a_run_cut_short(false);
     let was = file("a", 1, 1);
     let mut gone = file("a", 1, 2);
     gone.place = was.place.clone();
@@ -119,7 +121,7 @@ fn what_comes_back_after_its_deletion_is_the_users() {
 // sync-21, sync-27.
 #[test]
 fn what_was_put_in_place_and_not_noted_is_no_edit_of_ours() {
-    let (mut one, failed) = a_run_cut_short();
+    let (mut one, failed) = a_run_cut_short(false);
     let mut newer = file("a", 2, 2);
     newer.place = file("a", 1, 1).place;
     newer.body.clock.add(file("a", 1, 1).body.dot);
@@ -129,6 +131,91 @@ fn what_was_put_in_place_and_not_noted_is_no_edit_of_ours() {
     let replaced = steps(&effects)
         .any(|step| matches!(&step.act, Act::Write { over: Some(over), .. } if *over == print(1)));
     assert!(replaced, "{effects:?}");
+}
+
+// sync-39: the run that was cut short, and the backup made just then.
+#[test]
+fn what_was_put_in_place_and_not_noted_stays_if_a_lost_life_replaced_it() {
+    let (mut one, failed) = a_run_cut_short(true);
+    let was = file("a", 1, 1);
+    let mut lost = file("a", 2, 2);
+    lost.place = was.place.clone();
+    lost.body.dot.replica = ME.in_run(777);
+    lost.body.clock.add(lost.body.dot);
+    one.hear(LINK, records([lost], 2));
+    let effects = read(&mut one, failed);
+    let copy = conflict_copy(was.id, &was.place, &was.body);
+    let is_over =
+        |step: &ahoy_logic::sync::Step| matches!(&step.act, Act::Write { over: Some(_), .. });
+    assert!(!steps(&effects).any(is_over), "first the copy: {effects:?}");
+    assert!(
+        steps(&effects).any(|step| step.node == copy.id),
+        "{effects:?}"
+    );
+}
+
+#[test]
+fn what_was_brought_into_a_directory_that_was_removed_meanwhile_is_not_waited_for() {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    let (dir, made) = (directory("d", 1), file("a", 1, 2));
+    let heard = one.hear(LINK, records([dir.clone(), made.clone()], 2));
+    assert_eq!(steps(&heard).count(), 2);
+    one.carry_out(&heard, Some(print(1)));
+    let mut moved = made.clone();
+    moved.place.dot.count = 3;
+    moved.place.clock.add(moved.place.dot);
+    moved.place.parent = dir.id;
+    let moving = one.hear(LINK, records([moved.clone()], 3));
+    assert_eq!(steps(&moving).count(), 1);
+    // Before the step is known to have been done, its user removes the directory with all in it.
+    let (mut ask, mut told) = (None, Vec::new());
+    for _ in 0..3 {
+        told = seen_nothing(&mut one, "d", ask);
+        ask = asked(&told);
+    }
+    let is_made = |step: &ahoy_logic::sync::Step| matches!(step.act, Act::MakeDir { .. });
+    assert!(
+        steps(&told).any(is_made),
+        "for what is on its way: {told:?}"
+    );
+    let mut effects = one.carry_out(&moving, Some(print(1)));
+    // Which fails, as he has put something else there.
+    let failed = steps(&told).map(|step| Outcome {
+        job: step.job,
+        result: Err(Trouble::Changed),
+    });
+    let failed = failed.collect();
+    effects.extend(one.give(Input::Finished(failed)));
+    // And so does the other one.
+    let mut gone = moved.clone();
+    gone.body.dot.count = 4;
+    gone.body.clock.add(gone.body.dot);
+    gone.body.value = Value::Gone {
+        was: Box::new(moved.body.value),
+        seen: moved.place.clock,
+    };
+    effects.extend(one.hear(LINK, records([gone], 4)));
+    for _ in 0..10 {
+        one.pass(60_000);
+        effects = one.carry_out(&effects, Some(print(7)));
+        effects.extend(one.give(Input::Tick));
+    }
+    assert_eq!(one.engine.progress().nodes_left, 0);
+}
+
+#[test]
+fn a_directory_under_the_inode_number_of_the_file_that_was_there_is_not_that_file() {
+    let mut one = One::started(Rights::Writer);
+    one.write("a", 1);
+    let mut seen = crate::one::sighting("a", print(1));
+    seen.found = Found::Dir(print(1));
+    let effects = one.give(Input::Seen {
+        sightings: vec![seen],
+        whole: Vec::new(),
+        asked: None,
+    });
+    assert!(asked(&effects).is_some(), "{effects:?}");
 }
 
 fn are_gone(records: &[&Record]) -> bool {
@@ -473,14 +560,7 @@ fn below_d() -> Look {
 fn what_is_seen_in_a_directory_that_is_only_just_being_made_is_looked_for_again() {
     let mut one = One::started(Rights::Writer);
     one.meet(LINK, OTHER);
-    let mut dir = file("d", 1, 1);
-    dir.id = NodeId::created(NodeId::ROOT, &name("d"), Class::Dir, None);
-    dir.class = Class::Dir;
-    dir.body.value = Value::Dir(Meta {
-        mode: 0o755,
-        mtime: Mtime::default(),
-    });
-    let heard = one.hear(LINK, records([dir], 1));
+    let heard = one.hear(LINK, records([directory("d", 1)], 1));
     assert_eq!(steps(&heard).count(), 1);
     let found = Found::File(print(2));
     let early = one.give(Input::Seen {

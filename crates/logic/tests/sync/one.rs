@@ -13,9 +13,12 @@ use ahoy_wire::sync::{
 
 pub const ME: ReplicaId = ReplicaId(1);
 pub const OTHER: ReplicaId = ReplicaId(2);
-/// Drawn, in case that its own has been used.
-pub const SPARE: ReplicaId = ReplicaId(90);
 pub const LINK: LinkId = LinkId(7);
+
+/// The number under which it counts its changes, if its numbers begin above `floor`.
+pub const fn run(floor: u64) -> ReplicaId {
+    ME.in_run(90 + (floor >> 20) as u32)
+}
 
 pub struct One {
     pub engine: Engine,
@@ -40,8 +43,7 @@ impl One {
             replica: ME,
             label: Label::tidy("me"),
             rights,
-            spare: SPARE,
-            family: u64::MAX,
+            run: run(floor),
             is_put_back,
             floor,
         };
@@ -129,7 +131,7 @@ impl One {
             rights: Rights::Writer,
         });
         effects.extend(self.hear(link, hello(replica, 0)));
-        effects.extend(self.hear(link, Message::Want { since: 0, known: 0 }));
+        effects.extend(self.hear(link, Message::Want { since: 0 }));
         effects
     }
 
@@ -296,4 +298,16 @@ pub fn notices(effects: &[Effect]) -> Vec<&Notice> {
             | Effect::Read { .. } => None,
         })
         .collect()
+}
+
+/// A directory that the other machine made at the root, likewise.
+pub fn directory(at: &str, count: u64) -> Record {
+    let mut record = file(at, 0, count);
+    record.class = Class::Dir;
+    record.id = NodeId::created(NodeId::ROOT, &name(at), Class::Dir, None);
+    record.body.value = Value::Dir(Meta {
+        mode: 0o644,
+        mtime: print(0).mtime,
+    });
+    record
 }

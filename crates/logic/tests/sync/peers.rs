@@ -79,8 +79,7 @@ impl Peers {
             replica: ReplicaId(index as u64 + 1),
             label: Label::tidy(["a", "b", "c"][index]),
             rights: Rights::Writer,
-            spare: ReplicaId(100 + index as u64),
-            family: u64::MAX,
+            run: ReplicaId(index as u64 + 1).in_run(100),
             is_put_back: false,
             floor: 0,
         };

@@ -1,5 +1,6 @@
 //! An engine that may only read.
 
+use ahoy_logic::sync::merge::conflict_copy;
 use ahoy_logic::sync::tree::Goal;
 use ahoy_logic::sync::{Act, Effect, Input, LinkId, Notice, Outcome, Print, Rights, Trouble};
 use ahoy_wire::sync::{
@@ -7,7 +8,9 @@ use ahoy_wire::sync::{
     WriteSignature,
 };
 
-use crate::one::{LINK, OTHER, One, file, name, nothing, notices, print, records, sent, steps};
+use crate::one::{
+    LINK, OTHER, One, directory, file, name, nothing, notices, print, records, sent, steps,
+};
 
 const THIRD: ReplicaId = ReplicaId(3);
 
@@ -100,7 +103,7 @@ fn what_it_deletes_comes_back() {
 #[test]
 fn it_passes_nothing_on_that_no_writer_has_signed() {
     let (mut one, third) = with_a_file();
-    let asked_again = one.hear(third, ahoy_wire::sync::Message::Want { since: 0, known: 0 });
+    let asked_again = one.hear(third, ahoy_wire::sync::Message::Want { since: 0 });
     assert!(sent(&asked_again, third).is_empty());
 }
 
@@ -243,4 +246,40 @@ fn what_waits_to_be_tried_again_waits_quietly_while_the_root_is_away() {
     assert!(one.engine.deadline().is_some());
     one.give(Input::RootLost);
     assert_eq!(one.engine.deadline(), None);
+}
+
+// sync-34: writers who know more may never make that copy, may delete the directory of the file,
+// and may give the name to another.
+#[test]
+fn a_copy_that_no_writer_has_told_of_is_in_nobodys_way() {
+    let mut one = One::started(Rights::Reader);
+    one.meet(LINK, OTHER);
+    let dir = directory("d", 1);
+    let mut first = file("a.txt", 1, 2);
+    first.place.parent = dir.id;
+    for (record, upto) in [(&dir, 1), (&first, 2)] {
+        let heard = one.hear(LINK, signed(record, 1, upto));
+        one.carry_out(&heard, Some(print(1)));
+    }
+    let by = dot(THIRD, 7);
+    let mut rival = first.clone();
+    (rival.body.dot, rival.body.clock) = (by, Clock::of(by));
+    rival.body.value = file("a.txt", 2, 2).body.value;
+    one.hear(LINK, signed(&rival, 2, 3));
+    let copy = conflict_copy(first.id, &first.place, &first.body);
+    let Goal::At(parent, beside) = one.engine.tree().goal(copy.id) else {
+        panic!("it is kept");
+    };
+    assert_eq!(parent, NodeId::ROOT);
+    let text = String::from_utf8(beside.as_bytes().to_vec()).expect("plain");
+    let start = "a (conflict, other, ";
+    assert!(text.starts_with(start) && text.ends_with(").txt"), "{text}");
+    let id: String = copy.id.0[..4].iter().map(|b| format!("{b:02x}")).collect();
+    assert!(text.contains(&id), "{text}");
+    // As soon as a writer tells of it, it stands where the others have it.
+    one.hear(LINK, signed(&copy, 3, 4));
+    assert_eq!(
+        one.engine.tree().goal(copy.id),
+        Goal::At(dir.id, copy.place.name)
+    );
 }

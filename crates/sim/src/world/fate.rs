@@ -1,7 +1,7 @@
 //! What happens from outside, as planned: each blow, and what it leads to later.
 
 use ahoy_logic::sync::{Input, Rights, Row, Synced};
-use ahoy_wire::sync::{Clock, NodeId, Record, RelPath};
+use ahoy_wire::sync::{Clock, Dot, NodeId, Record, RelPath};
 
 use super::{Doom, Event, Index, Machine, Mail, World, wall};
 use crate::dice::Dice;
@@ -165,7 +165,24 @@ impl World {
                 self.excuse(content);
             }
         }
+        if what == 1 {
+            self.replace_all_that_differs(machine);
+        }
         self.soon(3000, Event::Start { machine });
+    }
+
+    /// Whoever puts back an index under a folder that has gone on says of all that differs that he
+    /// has just changed it, having seen what the index knows.
+    fn replace_all_that_differs(&mut self, machine: usize) {
+        let it = &self.machines[machine];
+        let held = it.index.nodes.values().filter_map(|row| match row {
+            Row::Node { synced, .. } => synced.as_deref()?.value.content(),
+            Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => None,
+        });
+        let known = held.filter_map(|(hash, _)| self.hashes.get(&hash));
+        let there = it.disk.contents();
+        let replaced: Vec<Content> = known.filter(|it| !there.contains(it)).copied().collect();
+        self.given_up.extend(replaced);
     }
 
     /// Where this content still is, the index that a backup has taken back says that it is there no
@@ -176,7 +193,8 @@ impl World {
         let it = &self.machines[machine];
         let says_so = |index: &Index, id: NodeId, held: &Clock, by_lost_life: bool| {
             record_in(index, id).is_some_and(|told| {
-                let is_unknown = |(own, count)| it.is_own(own) && held.seen(own) < count;
+                let is_unknown =
+                    |(replica, count)| it.is_own(replica) && !held.has(Dot { count, replica });
                 let claims = told.body.clock.entries().any(is_unknown);
                 let has_seen = held.within(&told.body.clock);
                 let holds = told.body.value.content();

@@ -10,12 +10,6 @@ use crate::disk::{Content, Disk};
 /// So many changes fit into one millisecond of the numbers that a start begins with.
 const FLOOR_STEP: u64 = 1 << 10;
 
-/// Numbers that are drawn in the course of a run are from here on.
-const FIRST_DRAWN: u64 = 100;
-
-/// What the numbers of a machine have in common.
-const FAMILY: u64 = 0xff;
-
 impl World {
     pub(super) fn machine(&mut self, index: usize) -> Machine {
         let weather = &self.weather;
@@ -61,7 +55,6 @@ impl World {
             floor = wall.unsigned_abs() * FLOOR_STEP;
         }
         self.drawn += 1;
-        let spare = ReplicaId(((FIRST_DRAWN + self.drawn) << 8) | (machine as u64 + 1));
         let it = &mut self.machines[machine];
         it.run += 1;
         it.eyes_free = self.now;
@@ -70,8 +63,7 @@ impl World {
             replica: it.replica,
             label: Label::tidy(&format!("m{machine}")),
             rights: it.rights,
-            spare,
-            family: FAMILY,
+            run: it.replica.in_run(self.drawn),
             is_put_back: it.is_put_back,
             floor,
         };

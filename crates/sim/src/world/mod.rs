@@ -164,7 +164,7 @@ pub struct World {
     /// Contents that only readers still had when a writer had been put back.
     with_readers: BTreeSet<Content>,
     /// Numbers that machines have drawn.
-    drawn: u64,
+    drawn: u32,
     /// Contents that a user who had them replaced or deleted.
     given_up: BTreeSet<Content>,
     /// What each change (of place, if true) made of a node, to see that no two are counted alike.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ahoy_logic::moment::Moment;
-use ahoy_logic::sync::{Counted, Effect, Input, Notice, Print, Rights, Row};
+use ahoy_logic::sync::{Effect, Input, Notice, Print, Rights, Row};
 use ahoy_wire::sync::{Dot, Message, NodeId, Record, Records, RelPath, ReplicaId, Value};
 
 use super::{Event, Index, Machine, Made, Mail, World};
@@ -55,9 +55,7 @@ impl Index {
 impl Machine {
     /// Whether it counts its changes under that number, or has done so.
     pub(super) fn is_own(&self, replica: ReplicaId) -> bool {
-        let has = |own: &Vec<Counted>| own.iter().any(|own| own.replica == replica);
-        replica == self.replica
-            || matches!(&self.index.numbers, Some(Row::Numbers(own)) if has(own))
+        replica.is_kin(self.replica)
     }
 }
 

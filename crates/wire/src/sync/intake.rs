@@ -221,10 +221,7 @@ mod tests {
         };
         vec![
             Frame::Ping,
-            Frame::Message(Message::Want {
-                since: 1 << 40,
-                known: 0,
-            }),
+            Frame::Message(Message::Want { since: 1 << 40 }),
             Frame::Get {
                 request: 7,
                 wanted,

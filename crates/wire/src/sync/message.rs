@@ -62,9 +62,6 @@ pub enum Message {
     Want {
         /// 0 for everything.
         since: u64,
-        /// The highest count of your changes that I know of, from whomever; 0 for none. If it is
-        /// one that you do not know, your index is from a backup (`sync-38`).
-        known: u64,
     },
     /// Here are records that I hold, content and all.
     Records(Records),
