@@ -275,8 +275,8 @@ def trials(world, points, calls, args, end, everything):
         hit += ended
         slowest = max(slowest, seconds)
         if done % 100 == 0:
-            print(f"  {done:,} of {len(points):,}, {done / (time.monotonic() - start):.1f}/s",
-                  file=sys.stderr, flush=True)
+            print(f"  {done:,} of {len(points):,}, {hit:,} got there, "
+                  f"{done / (time.monotonic() - start):.1f}/s", file=sys.stderr, flush=True)
     minutes = (time.monotonic() - start) / 60
     if args.errors:
         print(f"errors: {len(pairs)} (call, errno) pairs at {done} places in {minutes:.0f} min, "

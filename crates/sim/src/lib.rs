@@ -46,7 +46,7 @@ pub enum Flaw {
     NoLastCheck,
     /// What a start finds in the parking place is not told.
     ParkedForgotten,
-    /// A machine that was put back from a backup counts its changes on from there.
+    /// A machine that was put back from a backup numbers the lines of its log on from there.
     NoFloor,
     /// Unsigned records of a reader are let through.
     GateOpen,
