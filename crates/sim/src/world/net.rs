@@ -95,6 +95,8 @@ impl World {
             self.note(machine, "gate", || {
                 "a reader sent what no writer signed".into()
             });
+            // Nothing that it has sent after that is read any more.
+            self.close(link, to);
             self.cut(link);
             self.soon(3000, Event::Connect);
             return;
