@@ -453,9 +453,10 @@ impl Engine {
             self.refresh_print(id, print);
             return;
         }
-        // A run that ended before it could note what it had done.
+        // A run that ended before it could note what it had done. Of what a writer's user has put
+        // there himself in this run, others have to hear that he wants it there.
         let is_wanted = self.tree.goal_value(id) == Some(&value);
-        let wanted = is_wanted.then(|| node.record.body.clone());
+        let wanted = (is_wanted && self.is_reader()).then(|| node.record.body.clone());
         if let Some(body) = wanted.or_else(|| self.unnoted_body(id, &value)) {
             let body_clock = body.clock.clone();
             self.tree.set_synced(
