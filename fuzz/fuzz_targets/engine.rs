@@ -2,6 +2,7 @@
 #![no_main]
 
 // The bench on which the tests of the engine play as well.
+#[expect(dead_code, reason = "some of it is for the tests")]
 #[path = "../../crates/logic/tests/sync/folder.rs"]
 mod folder;
 #[expect(dead_code, reason = "most of it is for the tests")]

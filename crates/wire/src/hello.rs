@@ -121,11 +121,13 @@ impl HelloId {
         if token.is_empty() {
             return Err(Fault::NoId);
         }
+        // In the order of the bytes: a stream's verdict stays the same as more of it arrives.
+        let looked_at = &token[..token.len().min(ID_BYTES_MAX)];
+        if !looked_at.iter().all(u8::is_ascii_graphic) {
+            return Err(Fault::IdByte);
+        }
         if token.len() > ID_BYTES_MAX {
             return Err(Fault::LongId);
-        }
-        if !token.iter().all(u8::is_ascii_graphic) {
-            return Err(Fault::IdByte);
         }
         let mut bytes = [0; ID_BYTES_MAX];
         bytes[..token.len()].copy_from_slice(token);

@@ -77,15 +77,16 @@ impl Objects {
             let Some(byte) = self.buffer.get(self.scanned) else {
                 break None;
             };
+            // Before the byte is looked at: what is said of a stream must not hang on its pieces.
+            if self.scanned - self.start == self.bytes_max {
+                let bytes_max = self.bytes_max;
+                return Err(Unframed::TooLong { bytes_max });
+            }
             self.scanned += 1;
             if self.is_last(*byte)? {
                 break Some(self.scanned);
             }
         };
-        if self.scanned - self.start > self.bytes_max {
-            let bytes_max = self.bytes_max;
-            return Err(Unframed::TooLong { bytes_max });
-        }
         let Some(end) = end else {
             // An idle connection keeps no buffer.
             if self.start == self.buffer.len() {
