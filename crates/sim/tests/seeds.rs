@@ -9,8 +9,8 @@ use ahoy_sim::{Passed, Run, shrink};
 const LESSONS: &str = include_str!("seeds.txt");
 
 /// How many seeds of each weather a test run takes; `ahoy sim` takes as many as one likes.
-const MILD: u64 = 200;
-const WILD: u64 = 200;
+const MILD: u64 = 500;
+const WILD: u64 = 500;
 
 fn run(seed: u64) -> Result<Passed, String> {
     Run::of(seed)

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ahoy_wire::sync::{Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, Value};
+use ahoy_wire::sync::{Body, Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, Value};
 
 use super::engine::{Engine, State};
 use super::tree::Goal;
@@ -455,21 +455,15 @@ impl Engine {
         }
         // A run that ended before it could note what it had done. Of what a writer's user has put
         // there himself in this run, others have to hear that he wants it there.
-        let is_wanted = self.tree.goal_value(id) == Some(&value);
-        let wanted = (is_wanted && self.is_reader()).then(|| node.record.body.clone());
+        let is_wanted = self.is_reader() && self.tree.goal_value(id) == Some(&value);
+        let wanted = is_wanted.then(|| node.record.body.clone());
         if let Some(body) = wanted.or_else(|| self.unnoted_body(id, &value)) {
-            let body_clock = body.clock.clone();
-            self.tree.set_synced(
-                id,
-                Some(Synced {
-                    value,
-                    print,
-                    body_clock,
-                    ..synced
-                }),
-            );
-            self.keep(id);
-            self.stand_by_unnoted(id, body);
+            let found = Synced {
+                value,
+                print,
+                ..synced
+            };
+            self.note_late(id, body, found);
             return;
         }
         if self.is_reader() {
@@ -554,14 +548,8 @@ impl Engine {
             place_clock: Clock::default(),
         };
         if let Some((id, body, place_clock)) = self.unnoted_at(dir, &name, &value) {
-            let synced = Synced {
-                body_clock: body.clock.clone(),
-                place_clock,
-                ..synced
-            };
-            self.tree.set_synced(id, Some(synced));
-            self.keep(id);
-            self.stand_by_unnoted(id, body);
+            synced.place_clock = place_clock;
+            self.note_late(id, body, synced);
             return;
         }
         if let Some(node) = known.filter(|node| !taken(node)) {
@@ -581,6 +569,14 @@ impl Engine {
             return;
         }
         self.create_node(plain, class, synced);
+    }
+
+    /// Notes what an earlier run put on the disk and did not note: this body, found like that.
+    fn note_late(&mut self, id: NodeId, body: Body, mut found: Synced) {
+        found.body_clock = body.clock.clone();
+        self.tree.set_synced(id, Some(found));
+        self.keep(id);
+        self.stand_by_unnoted(id, body);
     }
 
     /// Makes the record of something new. Whoever made it has seen a deletion that has been

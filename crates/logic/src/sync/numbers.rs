@@ -90,7 +90,7 @@ impl Numbers {
     /// Whether a change was counted by this machine, and not by the life that it is in.
     pub fn is_lost(&self, dot: Dot) -> bool {
         let Counted { runs, believed, .. } = &self.counted;
-        let is_all = dot.replica == dot.replica.copy();
+        let is_all = dot.replica.is_copy();
         let given = runs.iter().filter(|run| is_all || run.0 == dot.replica);
         let given = given.map(|run| run.1).max();
         self.is_own(dot.replica) && dot.count > given.unwrap_or(0).max(*believed)

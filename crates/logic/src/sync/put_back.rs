@@ -11,7 +11,7 @@ use ahoy_wire::sync::{Body, Dot, NodeId, Record, Value};
 
 use super::Synced;
 use super::engine::Engine;
-use super::merge::{conflict_copy, is_alive, merge_body};
+use super::merge::{Merged, conflict_copy, is_alive, merge_body};
 
 impl Engine {
     /// What is here of a node and gives way to this record. If that is only because the record
@@ -21,14 +21,10 @@ impl Engine {
     pub(super) fn held_against(&self, theirs: &Record) -> Option<Body> {
         let node = self.tree.node(theirs.id)?;
         let (ours, synced) = (&node.record.body, node.synced.as_ref()?);
-        let is_leaf = !matches!(ours.value, Value::Dir(_));
-        if !is_leaf || self.is_reader() || !ours.value.same_content(&synced.value) {
+        if !ours.value.same_content(&synced.value) {
             return None;
         }
-        let merged = merge_body(ours, &theirs.body);
-        if merged.body.value.same_content(&ours.value) {
-            return None;
-        }
+        self.gives_way(ours, &theirs.body)?;
         let is_unknown = |(replica, count)| {
             self.numbers.is_own(replica) && !ours.clock.has(Dot { count, replica })
         };
@@ -49,13 +45,20 @@ impl Engine {
             let dot = Dot { count, replica };
             self.numbers.is_lost(dot) && !held.clock.has(dot)
         };
-        let is_leaf = !matches!(held.value, Value::Dir(_));
-        if is_leaf && !self.is_reader() && theirs.clock.entries().any(is_lost) {
-            let merged = merge_body(&held, theirs);
-            if !merged.body.value.same_content(&held.value) && merged.lost.is_none() {
-                self.stand_by(id, held);
-            }
+        if theirs.clock.entries().any(is_lost)
+            && (self.gives_way(&held, theirs)).is_some_and(|merged| merged.lost.is_none())
+        {
+            self.stand_by(id, held);
         }
+    }
+
+    /// What becomes of a writer's content, not a directory, if it is not what stays.
+    fn gives_way(&self, ours: &Body, theirs: &Body) -> Option<Merged> {
+        if matches!(ours.value, Value::Dir(_)) || self.is_reader() {
+            return None;
+        }
+        let merged = merge_body(ours, theirs);
+        (!merged.body.value.same_content(&ours.value)).then_some(merged)
     }
 
     /// What a lost life replaced or deleted stays: under its name if that is free, and otherwise

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const ENTRIES_MAX: usize = 256;
 
 /// Most runs of one copy that a version vector keeps apart ([`Clock::fold`]).
-pub const RUNS_MAX: usize = 4;
+const RUNS_MAX: usize = 4;
 
 /// A version vector of more entries keeps only the last run of a copy apart.
 const CROWDED: usize = 64;
@@ -27,6 +27,11 @@ impl ReplicaId {
     /// All runs of the same copy.
     pub const fn copy(self) -> Self {
         Self(self.0 & 0xffff_ffff)
+    }
+
+    /// Whether it stands for all runs of its copy.
+    pub const fn is_copy(self) -> bool {
+        self.0 == self.copy().0
     }
 
     /// A run of the same copy; 0 stands for all of them.
@@ -123,7 +128,7 @@ impl Clock {
         let is_within = |&(replica, count): &(ReplicaId, u64)| {
             replica != dot.replica && replica.is_kin(dot.replica) && count <= dot.count
         };
-        if dot.replica == dot.replica.copy() && self.0.iter().any(is_within) {
+        if dot.replica.is_copy() && self.0.iter().any(is_within) {
             let others = self.0.iter().filter(|entry| !is_within(entry));
             self.0 = others.copied().collect();
         }
@@ -137,7 +142,7 @@ impl Clock {
         if self.len() <= most {
             return;
         }
-        let is_run = |it: &ReplicaId| it.is_kin(replica) && *it != replica.copy();
+        let is_run = |it: &ReplicaId| it.is_kin(replica) && !it.is_copy();
         let runs = self.entries().filter(|(it, _)| is_run(it));
         let mut counts: Vec<u64> = runs.map(|(_, count)| count).collect();
         counts.sort_unstable();
@@ -187,14 +192,11 @@ impl Clock {
     }
 
     /// Whether an entry says nothing that another one does not say.
-    fn is_wordy(entries: &[(ReplicaId, u64)]) -> bool {
-        let all = |replica: ReplicaId| {
-            let at = entries.binary_search_by_key(&replica.copy(), |e| e.0).ok();
-            at.map_or(0, |at| entries[at].1)
+    fn is_wordy(&self) -> bool {
+        let says_less = |(replica, count): (ReplicaId, u64)| {
+            !replica.is_copy() && count <= self.named(replica.copy())
         };
-        let is_run = |replica: ReplicaId| replica != replica.copy();
-        entries.len() > 1
-            && (entries.iter()).any(|&(replica, count)| is_run(replica) && count <= all(replica))
+        self.len() > 1 && self.entries().any(says_less)
     }
 
     /// How many entries it has.
@@ -215,11 +217,14 @@ impl TryFrom<&[(ReplicaId, u64)]> for Clock {
             .windows(2)
             .all(|w| w[0].0.cmp(&w[1].0) == Ordering::Less);
         let positive = entries.iter().all(|e| e.1 > 0);
-        if ordered && positive && entries.len() <= ENTRIES_MAX && !Self::is_wordy(entries) {
-            Ok(Self(entries.into()))
-        } else {
-            Err(ClockTooLong)
+        if !ordered || !positive || entries.len() > ENTRIES_MAX {
+            return Err(ClockTooLong);
         }
+        let clock = Self(entries.into());
+        if clock.is_wordy() {
+            return Err(ClockTooLong);
+        }
+        Ok(clock)
     }
 }
 

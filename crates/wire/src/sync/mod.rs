@@ -15,7 +15,7 @@ mod record;
 pub use capability::{
     Capability, DoorKey, Hint, KEY_BYTES, ReadKey, Secret, WritePublic, WriteSeed,
 };
-pub use clock::{Clock, ClockTooLong, Dot, ENTRIES_MAX, RUNS_MAX, Relation, ReplicaId};
+pub use clock::{Clock, ClockTooLong, Dot, ENTRIES_MAX, Relation, ReplicaId};
 pub use frame::{DATA_BYTES_MAX, FRAME_BYTES_MAX, Frame, FrameError, Framed, MESSAGE_BYTES_MAX};
 pub use intake::Intake;
 pub use message::{
