@@ -266,21 +266,30 @@ impl Story<'_> {
         self.delete_one();
     }
 
-    /// Somebody deletes one thing, and it stays deleted.
+    /// Somebody deletes one thing, and it stays deleted. With it may go the directories around it
+    /// that somebody else had deleted and that stayed only for what was in them (sync-22).
     fn delete_one(&mut self) {
         let before = self.peers.all[0].folder.at.len();
         let Some(Some(at)) = self.pick(0, |_| true) else {
             return;
         };
         self.folder(0).remove(&at);
-        let left = self.peers.all[0].folder.at.len();
+        let left = self.names(0);
         self.peers.watch(0, &[&at]);
         let agreed = self.peers.agreed();
-        assert_eq!(
-            agreed.len(),
-            left,
+        let stayed = self.names(0);
+        assert!(
+            stayed.is_subset(&left),
             "of {before}; {at} was removed: {agreed:#?}"
         );
+        for gone in left.difference(&stayed) {
+            assert!(at.starts_with(&format!("{gone}/")), "{gone} went with {at}");
+        }
+    }
+
+    fn names(&self, who: usize) -> BTreeSet<String> {
+        let there = self.peers.all[who].folder.at.keys();
+        there.map(RelPath::display).collect()
     }
 }
 

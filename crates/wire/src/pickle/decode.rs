@@ -118,7 +118,10 @@ impl Decoder {
         match op {
             Op::Push(node) => self.push_new(node)?,
             Op::Mark => {
-                self.count_push()?;
+                // No value, so not counted with them: what was read could not be written else.
+                if self.marks.len() == VALUES_MAX {
+                    return Err(Invalid::TooManyValues);
+                }
                 self.marks.push(self.stack.len());
             }
             // `step` has dealt with it.
