@@ -133,12 +133,11 @@ impl Engine {
                 self.sighted(dir, &sighting.dir, sighting.name, Found::Nothing, asked);
             }
         }
-        let mut later = Vec::new();
-        for (path, names) in &listed {
-            if !self.list_missing(path, names, asked) {
-                later.push((*path, names));
-            }
-        }
+        let lists = listed.into_iter().map(|(path, names)| {
+            let dir = self.list_missing(path, &names, asked);
+            (path, names, dir)
+        });
+        let lists: Vec<_> = lists.collect();
         for sighting in &there {
             match self.tree.resolve(&sighting.dir) {
                 Some(dir) => {
@@ -148,21 +147,23 @@ impl Engine {
                 None => self.lost_parent(&sighting.dir),
             }
         }
-        for (path, names) in later {
-            self.list_missing(path, names, asked);
+        // Where another directory has turned up, or a new one, that was what was listed.
+        for (path, names, dir) in lists {
+            if self.tree.resolve(path) != dir {
+                self.list_missing(path, &names, asked);
+            }
         }
     }
 
-    /// A directory has been listed: what is not in the list is missing.
+    /// A directory has been listed: what is not in the list is missing. Which one that was, as far
+    /// as is known.
     fn list_missing(
         &mut self,
         path: &RelPath,
         names: &BTreeSet<&Name>,
         asked: Option<u64>,
-    ) -> bool {
-        let Some(dir) = self.tree.resolve(path) else {
-            return false;
-        };
+    ) -> Option<NodeId> {
+        let dir = self.tree.resolve(path)?;
         let absent: Vec<Name> = self
             .tree
             .in_dir(dir)
@@ -172,7 +173,7 @@ impl Engine {
         for name in absent {
             self.sighted(dir, path, name, Found::Nothing, asked);
         }
-        true
+        Some(dir)
     }
 
     fn sighted(
