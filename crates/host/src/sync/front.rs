@@ -4,8 +4,8 @@
 //! through the confined root.
 
 use std::fs::File;
-use std::io::Read;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -531,10 +531,9 @@ impl Shelf for FolderShelf {
 
     fn small(&self, path: &RelPath, hash: Hash, size: u64) -> Option<Arc<[u8]>> {
         let file = self.root.open_for_serving(path).ok()?;
-        let mut bytes = Vec::with_capacity(size as usize + 1);
-        file.take(size + 1).read_to_end(&mut bytes).ok()?;
-        let fits = bytes.len() as u64 == size && *blake3::hash(&bytes).as_bytes() == hash.0;
-        fits.then(|| bytes.into())
+        let mut bytes = vec![0; usize::try_from(size).ok()?];
+        file.read_exact_at(&mut bytes, 0).ok()?;
+        (*blake3::hash(&bytes).as_bytes() == hash.0).then(|| bytes.into())
     }
 }
 

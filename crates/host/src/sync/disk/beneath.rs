@@ -13,7 +13,7 @@ use ahoy_wire::sync::{Name, RelPath};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
-use super::print::{self, Device, Kind};
+use super::print::{self, Device, Glance, Kind};
 
 /// Directories whose descriptors one piece of work keeps open at a time.
 const PARENTS_MAX: usize = 256;
@@ -45,13 +45,45 @@ pub(super) fn open_dir(root: BorrowedFd<'_>, path: &RelPath, how: OFlags) -> Res
     resolve(from, if rest.is_empty() { b"." } else { rest }, how)
 }
 
+/// How a file is opened for reading. Without `O_NONBLOCK` a pipe put there by somebody would hold
+/// us up for ever.
+const READING: OFlags = OFlags::RDONLY
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
+
 /// Opens the regular file `name` in `dir` for reading; `Errno::INVAL` if it is anything else.
 pub(crate) fn open_file(dir: impl AsFd, name: &[u8], device: Device) -> Result<OwnedFd> {
-    // Without O_NONBLOCK a pipe put there by somebody would hold us up for ever.
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let fd = rustix::fs::openat(dir, name, flags | OFlags::CLOEXEC, Mode::empty())?;
-    match print::glance_open(&fd, device)?.kind {
-        Kind::File => Ok(fd),
+    let fd = rustix::fs::openat(dir, name, READING | OFlags::CLOEXEC, Mode::empty())?;
+    only_file(fd, device).map(|(fd, _)| fd)
+}
+
+/// Opens the regular file `path` beneath `root` for reading, with what it looked like then;
+/// `Errno::INVAL` if it is anything else.
+pub(super) fn open_file_at(
+    root: BorrowedFd<'_>,
+    path: &RelPath,
+    device: Device,
+) -> Result<(OwnedFd, Glance)> {
+    let (dir, name) = path.split().ok_or(Errno::INVAL)?;
+    let fd = if path.as_bytes().len() <= PIECE_BYTES_MAX && has_openat2() {
+        in_one_go(root, path.as_bytes(), READING)?
+    } else {
+        let dir = open_dir(root, &dir, OFlags::PATH)?;
+        rustix::fs::openat(
+            &dir,
+            name.as_bytes(),
+            READING | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?
+    };
+    only_file(fd, device)
+}
+
+fn only_file(fd: OwnedFd, device: Device) -> Result<(OwnedFd, Glance)> {
+    let glance = print::glance_open(&fd, device)?;
+    match glance.kind {
+        Kind::File => Ok((fd, glance)),
         Kind::Dir | Kind::Link | Kind::Foreign => Err(Errno::INVAL),
     }
 }

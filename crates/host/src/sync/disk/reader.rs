@@ -214,8 +214,8 @@ impl Shared {
         waiting: usize,
         buffer: &mut [u8],
     ) -> Result<(Print, Hash), Miss> {
-        let file = self.root.open_file(path)?;
-        let before = print::glance_open(&file, self.root.device())?.print;
+        let (file, before) = self.root.open_file(path)?;
+        let before = before.print;
         if !before.same(expect) {
             return Err(Miss::Changing);
         }
@@ -240,7 +240,8 @@ impl Shared {
 }
 
 /// BLAKE3 of `file` and how many bytes that were. Stops soon after `most` bytes: somebody may
-/// write faster than we read.
+/// write faster than we read. That there are no more is seen by a read that brought less than
+/// there was room for; whoever has to know looks at the file's size afterwards.
 pub(super) fn hash_all(
     file: impl AsFd,
     buffer: &mut [u8],
@@ -253,6 +254,9 @@ pub(super) fn hash_all(
             Ok(count) => {
                 hasher.update(&buffer[..count]);
                 offset += count as u64;
+                if offset == most && count < buffer.len() {
+                    break;
+                }
             }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),

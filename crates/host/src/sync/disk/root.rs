@@ -169,7 +169,7 @@ impl Root {
     /// Opens a file for sending its content to a peer: beneath the root, never through a link,
     /// regular files only.
     pub fn open_for_serving(&self, path: &RelPath) -> std::io::Result<File> {
-        Ok(self.open_file(path)?.into())
+        Ok(self.open_file(path)?.0.into())
     }
 
     /// The fingerprint of an open file of this folder.
@@ -187,10 +187,9 @@ impl Root {
         Ok(rustix::fs::syncfs(&self.dir)?)
     }
 
-    pub(super) fn open_file(&self, path: &RelPath) -> rustix::io::Result<OwnedFd> {
-        let (dir, name) = path.split().ok_or(Errno::INVAL)?;
-        let dir = beneath::open_dir(self.fd(), &dir, OFlags::PATH)?;
-        beneath::open_file(&dir, name.as_bytes(), self.device)
+    /// Opens a regular file for reading, with what it looked like then.
+    pub(super) fn open_file(&self, path: &RelPath) -> rustix::io::Result<(OwnedFd, Glance)> {
+        beneath::open_file_at(self.fd(), path, self.device)
     }
 
     /// The contents whose part files are in use.
@@ -211,8 +210,9 @@ impl Root {
     }
 
     /// A new file without a name; `None` if there cannot be one, or not one more.
-    pub(super) fn unnamed(&self) -> Option<Unnamed> {
-        self.unnamed.file(&self.tmp)
+    /// The system may give it fewer rights than `mode`, as its user wants of new files.
+    pub(super) fn unnamed(&self, mode: Mode) -> Option<Unnamed> {
+        self.unnamed.file(&self.tmp, mode)
     }
 
     /// What waits in `tmp/` to be deleted.

@@ -124,7 +124,7 @@ pub(super) fn from_bytes(
     if bytes.len() as u64 != size || blake3::hash(bytes) != hash.0 {
         return Err(Trouble::Corrupt);
     }
-    let draft = Draft::new(root, over)?;
+    let draft = Draft::new(root, meta, over)?;
     let mut file: &File = draft.file();
     file.write_all(bytes)
         .map_err(|error| trouble(errno(&error)))?;
@@ -140,14 +140,11 @@ pub(super) fn from_local(
     meta: Meta,
     over: Option<&Print>,
 ) -> Result<Staged, Trouble> {
-    let source = root.open_file(from).map_err(|_| Trouble::NoSource)?;
-    let same = |glance: rustix::io::Result<print::Glance>| {
-        glance.is_ok_and(|glance| glance.print.same(expect))
-    };
-    if expect.size != size || !same(print::glance_open(&source, root.device())) {
+    let (source, before) = root.open_file(from).map_err(|_| Trouble::NoSource)?;
+    if expect.size != size || !before.print.same(expect) {
         return Err(Trouble::NoSource);
     }
-    let draft = Draft::new(root, over)?;
+    let draft = Draft::new(root, meta, over)?;
     let mut file: &File = draft.file();
     let mut buffer = vec![0; PIECE_BYTES];
     let cloned = size >= CLONE_BYTES_MIN && rustix::fs::ioctl_ficlone(file, &source).is_ok();
@@ -156,7 +153,8 @@ pub(super) fn from_local(
     } else {
         copy(&source, &mut file, &mut buffer, size)?
     };
-    if copied != (hash, size) || !same(print::glance_open(&source, root.device())) {
+    let after = print::glance_open(&source, root.device());
+    if copied != (hash, size) || !after.is_ok_and(|after| after.print.same(expect)) {
         return Err(Trouble::NoSource);
     }
     draft.finish(meta)
@@ -269,9 +267,10 @@ struct NamedDraft<'r> {
 
 impl<'r> Draft<'r> {
     /// What replaces something needs a name to be exchanged with it.
-    fn new(root: &'r Arc<Root>, over: Option<&Print>) -> Result<Self, Trouble> {
-        let unnamed = over.is_none().then(|| root.unnamed()).flatten();
-        if let Some(unnamed) = unnamed {
+    fn new(root: &'r Arc<Root>, meta: Meta, over: Option<&Print>) -> Result<Self, Trouble> {
+        if over.is_none()
+            && let Some(unnamed) = root.unnamed(mode(meta.mode))
+        {
             return Ok(Self::Unnamed(root, unnamed));
         }
         let name = litter::incoming();
@@ -312,8 +311,12 @@ impl Drop for NamedDraft<'_> {
 }
 
 fn set_meta(root: &Root, file: &File, meta: Meta) -> rustix::io::Result<Print> {
-    rustix::fs::fchmod(file, mode(meta.mode))?;
     rustix::fs::futimens(file, &times(meta.mtime))?;
+    let print = print::glance_open(file, root.device())?.print;
+    if print.mode == meta.mode {
+        return Ok(print);
+    }
+    rustix::fs::fchmod(file, mode(meta.mode))?;
     Ok(print::glance_open(file, root.device())?.print)
 }
 

@@ -40,7 +40,7 @@ struct Slot(Arc<AtomicUsize>);
 
 impl Allowance {
     /// A new file on the file system of `tmp`; `None` if that is not to be had.
-    pub(super) fn file(&self, tmp: impl AsFd) -> Option<Unnamed> {
+    pub(super) fn file(&self, tmp: impl AsFd, mode: Mode) -> Option<Unnamed> {
         let left = self.left.get_or_init(|| {
             let most = if can_be_named(&tmp) {
                 UNNAMED_MAX.min(descriptors::allowed() / SHARE)
@@ -50,7 +50,7 @@ impl Allowance {
             Arc::new(AtomicUsize::new(most))
         });
         let slot = Slot::take(left)?;
-        let file = create(tmp).ok()?;
+        let file = create(tmp, mode).ok()?;
         Some(Unnamed {
             file: Arc::new(file),
             _slot: slot,
@@ -84,15 +84,16 @@ impl Drop for Slot {
     }
 }
 
-fn create(tmp: impl AsFd) -> rustix::io::Result<File> {
+/// Nobody else can open it, whatever its mode says, before it has a name.
+fn create(tmp: impl AsFd, mode: Mode) -> rustix::io::Result<File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(tmp, ".", flags, Mode::RUSR | Mode::WUSR)?.into())
+    Ok(rustix::fs::openat(tmp, ".", flags, mode)?.into())
 }
 
 /// Whether such files can be made here, and named afterwards: that takes a recent kernel or /proc.
 fn can_be_named(tmp: impl AsFd) -> bool {
     let name = litter::incoming();
-    let linked = create(&tmp).and_then(|file| link(&file, &tmp, &name));
+    let linked = create(&tmp, Mode::RWXU).and_then(|file| link(&file, &tmp, &name));
     linked.is_ok() && rustix::fs::unlinkat(&tmp, &*name, AtFlags::empty()).is_ok()
 }
 
@@ -119,7 +120,9 @@ mod tests {
         let temp = tempfile::tempdir().expect("a directory");
         let dir = File::open(temp.path()).expect("opened");
         let allowance = Allowance::default();
-        let unnamed = allowance.file(&dir).expect("this file system has them");
+        let unnamed = allowance
+            .file(&dir, Mode::RWXU)
+            .expect("this file system has them");
         let count = || std::fs::read_dir(temp.path()).expect("listed").count();
         assert_eq!(count(), 0, "not even the one that it was tried with");
         unnamed.file().as_ref().write_all(b"abc").expect("written");
@@ -142,10 +145,13 @@ mod tests {
             .left
             .set(Arc::new(AtomicUsize::new(2)))
             .expect("not asked for yet");
-        let (first, second) = (allowance.file(&dir), allowance.file(&dir));
+        let (first, second) = (
+            allowance.file(&dir, Mode::RWXU),
+            allowance.file(&dir, Mode::RWXU),
+        );
         assert!(first.is_some() && second.is_some());
-        assert!(allowance.file(&dir).is_none());
+        assert!(allowance.file(&dir, Mode::RWXU).is_none());
         drop(first);
-        assert!(allowance.file(&dir).is_some());
+        assert!(allowance.file(&dir, Mode::RWXU).is_some());
     }
 }

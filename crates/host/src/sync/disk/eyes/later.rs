@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use ahoy_logic::sync::{Print, Time};
 use ahoy_wire::sync::{Name, RelPath};
 
 use super::super::beneath::{is_within, rebase};
@@ -15,6 +16,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Most names that wait; more are looked at at once.
 const NAMES_MAX: usize = 10_000;
+
+/// Whether a file that has just turned up was last written to so long ago: it was written under
+/// another name, or put there by ahoy.
+pub(super) fn is_quiet(print: &Print, now: Time) -> bool {
+    let mtime = Time::from(print.mtime.secs) * 1_000_000_000 + Time::from(print.mtime.nanos);
+    mtime + QUIET.as_nanos() as Time <= now
+}
 
 /// A file that is closed more often than this within a second is still being written, whatever
 /// its closes say.

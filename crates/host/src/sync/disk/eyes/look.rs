@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::super::beneath::{self, Parents};
 use super::super::{Root, print, walk};
-use super::{BATCH, Watcher, Why};
+use super::{BATCH, Watcher, Why, later};
 
 impl Watcher {
     /// Looks at the names that events have named.
@@ -49,7 +49,10 @@ impl Watcher {
                 continue;
             }
             match (&sighting.found, why) {
-                (Found::File(_), Why::Created) if self.later.written(key.clone(), instant) => {
+                (Found::File(print), Why::Created)
+                    if !later::is_quiet(print, print::now())
+                        && self.later.written(key.clone(), instant) =>
+                {
                     continue;
                 }
                 (Found::Dir(_), _) => self.descend(&key),
