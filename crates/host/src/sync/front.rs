@@ -530,6 +530,9 @@ impl Shelf for FolderShelf {
     }
 
     fn small(&self, path: &RelPath, hash: Hash, size: u64) -> Option<Arc<[u8]>> {
+        if let Some(content) = self.root.read_before(hash) {
+            return Some(content);
+        }
         let file = self.root.open_for_serving(path).ok()?;
         let mut bytes = vec![0; usize::try_from(size).ok()?];
         file.read_exact_at(&mut bytes, 0).ok()?;

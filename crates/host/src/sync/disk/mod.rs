@@ -30,6 +30,7 @@ pub(crate) mod print;
 mod publish;
 mod raw;
 mod reader;
+mod recent;
 pub(crate) mod root;
 mod stage;
 mod sweep;

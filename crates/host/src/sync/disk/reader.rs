@@ -46,6 +46,10 @@ const PATIENCE_FORGOTTEN: Duration = Duration::from_secs(30);
 /// Most files whose patience is remembered.
 const RESTLESS_MAX: usize = 4096;
 
+/// How long a content is kept for a peer that is to get it with its record, after the last file
+/// has been read.
+const RECENT_FOR: Duration = Duration::from_secs(2);
+
 /// The threads that read.
 pub(super) struct Reader {
     shared: Arc<Shared>,
@@ -156,10 +160,17 @@ impl Shared {
             if let Some((path, print)) = queue.files.pop_front() {
                 return Some((path, print, queue.files.len()));
             }
-            queue = self
-                .filled
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            if self.root.recent().is_empty() {
+                let woken = self.filled.wait(queue);
+                queue = woken.unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let woken = self.filled.wait_timeout(queue, RECENT_FOR);
+                let (after, waited) = woken.unwrap_or_else(PoisonError::into_inner);
+                queue = after;
+                if waited.timed_out() {
+                    self.root.recent().forget();
+                }
+            }
         }
     }
 
@@ -233,28 +244,38 @@ impl Shared {
         if !after.same(expect) || size != expect.size {
             return Err(Miss::Changing);
         }
+        // A peer is nearly always told of it next, and gets it along.
+        if let Some(content) = buffer.get(..size as usize) {
+            self.root.recent().keep(hash, content);
+        }
         // If it was too fresh when the reading began, a write since may have left no trace.
         let racy = before.racy;
         Ok((Print { racy, ..after }, hash))
     }
 }
 
-/// BLAKE3 of `file` and how many bytes that were. Stops soon after `most` bytes: somebody may
-/// write faster than we read. That there are no more is seen by a read that brought less than
-/// there was room for; whoever has to know looks at the file's size afterwards.
+/// BLAKE3 of `file` and how many bytes that were; if they fit into `buffer`, they are there
+/// afterwards. Stops soon after `most` bytes: somebody may write faster than we read. That there
+/// are no more is seen by a read that brought less than there was room for; whoever has to know
+/// looks at the file's size afterwards.
 pub(super) fn hash_all(
     file: impl AsFd,
     buffer: &mut [u8],
     most: u64,
 ) -> rustix::io::Result<(Hash, u64)> {
     let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
+    let mut filled = 0;
     while offset <= most {
-        match rustix::io::pread(&file, &mut *buffer, offset) {
+        if filled == buffer.len() {
+            filled = 0;
+        }
+        match rustix::io::pread(&file, &mut buffer[filled..], offset) {
             Ok(0) => break,
             Ok(count) => {
-                hasher.update(&buffer[..count]);
+                hasher.update(&buffer[filled..filled + count]);
+                filled += count;
                 offset += count as u64;
-                if offset == most && count < buffer.len() {
+                if offset == most && filled < buffer.len() {
                     break;
                 }
             }

@@ -17,7 +17,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahoy_logic::sync::Print;
 use ahoy_wire::sync::{Hash, RelPath, STATE_DIR};
@@ -27,6 +27,7 @@ use rustix::io::Errno;
 use super::beneath;
 use super::displaced::Displaced;
 use super::print::{self, Device, Glance, Kind};
+use super::recent::Recent;
 use super::unnamed::{Allowance, Unnamed};
 use crate::sync::home::Marker;
 
@@ -88,6 +89,7 @@ pub struct Root {
     busy: Mutex<HashSet<Hash>>,
     unnamed: Allowance,
     displaced: Displaced,
+    recent: Recent,
 }
 
 impl Root {
@@ -115,6 +117,7 @@ impl Root {
             busy: Mutex::default(),
             unnamed: Allowance::default(),
             displaced: Displaced::default(),
+            recent: Recent::default(),
             path,
             inode: at.stx_ino,
             device,
@@ -185,6 +188,16 @@ impl Root {
     /// Writes out everything that this file system has not yet.
     pub fn sync(&self) -> std::io::Result<()> {
         Ok(rustix::fs::syncfs(&self.dir)?)
+    }
+
+    /// The content of a small file that was read a moment ago, for sending it to a peer; once.
+    pub fn read_before(&self, hash: Hash) -> Option<Arc<[u8]>> {
+        self.recent.take(hash)
+    }
+
+    /// Contents that were read a moment ago.
+    pub(super) fn recent(&self) -> &Recent {
+        &self.recent
     }
 
     /// Opens a regular file for reading, with what it looked like then.
