@@ -4,7 +4,8 @@
 //! things. From there on everything may happen: power fails, disks fill up and refuse, clocks jump,
 //! folders disappear, machines are put back from a backup, one of them may be a reader that cheats.
 //! From [`BUSY_SEEDS`] on the users also do what programs do: copy trees, save with a backup, put
-//! one kind of thing in the place of another, turn directories inside out.
+//! one kind of thing in the place of another, turn directories inside out. From [`SLOW_SEEDS`] on
+//! writing an index takes time, as it does in the host.
 
 use crate::dice::Dice;
 
@@ -16,6 +17,9 @@ pub const MILD_SEEDS: u64 = 20_000;
 
 /// From here on users do more than single deeds.
 pub const BUSY_SEEDS: u64 = 60_000;
+
+/// From here on writing an index takes time, and engines go on meanwhile.
+pub const SLOW_SEEDS: u64 = 200_000;
 
 /// Ticks from here on are those of file systems that keep whole seconds.
 const COARSE_TICK: Millis = 1_000;
@@ -69,6 +73,10 @@ pub struct Weather {
     pub has_reader: bool,
     /// It sends what it must not, and garbage for content.
     pub reader_cheats: bool,
+    /// Writing the index takes up to so long; no time if 0.
+    pub commit_ms: Millis,
+    /// Of these writings, so many percent take much longer: there is no room for the index.
+    pub commit_trouble_percent: u64,
     /// Of the deeds, so many percent are of many steps.
     pub busy_percent: u64,
 }
@@ -126,6 +134,15 @@ impl Weather {
         } else {
             wild.jump_every
         };
-        Self { jump_every, ..wild }
+        let wild = Self { jump_every, ..wild };
+        if seed < SLOW_SEEDS {
+            return wild;
+        }
+        let mut dice = Dice::new(seed ^ 0xc033);
+        Self {
+            commit_ms: pick(&mut dice, &[0, 3, 50, 50, 800]),
+            commit_trouble_percent: pick(&mut dice, &[0, 0, 5]),
+            ..wild
+        }
     }
 }

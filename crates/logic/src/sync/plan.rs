@@ -453,9 +453,17 @@ impl Engine {
             above.insert(*dir);
             above.extend(self.tree.above(*dir));
         }
+        let dir = act.target().and_then(RelPath::split).map(|(dir, _)| dir);
+        let dir = dir.and_then(|dir| self.tree.resolve(&dir));
+        let within = dir.and_then(|dir| Some(self.tree.node(dir)?.synced.as_ref()?.print));
         let job = self.work.begin(id, keys, &act, above, after);
-        self.out
-            .push(super::Effect::Do(Box::new(Step { job, node: id, act })));
+        let step = Step {
+            job,
+            node: id,
+            act,
+            within,
+        };
+        self.out.push(super::Effect::Do(Box::new(step)));
         Verdict::Pending
     }
 
@@ -583,6 +591,10 @@ impl Engine {
     fn look_again(&mut self, job: &super::work::Job) {
         for (dir, name) in &job.keys {
             if let Some(path) = self.dir_path(*dir) {
+                // The directory may be another one by now.
+                if let Some((above, name)) = path.split() {
+                    self.look(Look::At(above, name));
+                }
                 self.look(Look::At(path, name.clone()));
             }
         }

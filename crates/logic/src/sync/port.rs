@@ -207,6 +207,9 @@ pub struct Step {
     pub node: NodeId,
     /// What to do.
     pub act: Act,
+    /// The directory in which something is to be put, as it was last seen; only the file identity
+    /// is compared. `None` for the root, and where nothing is put anywhere.
+    pub within: Option<Print>,
 }
 
 /// The changes that the engine can want of a disk (`sync-26`). Each checks, at the last moment,
@@ -285,6 +288,19 @@ pub enum Act {
         /// Where to.
         to: RelPath,
     },
+}
+
+impl Act {
+    /// Where it puts something.
+    pub fn target(&self) -> Option<&RelPath> {
+        match self {
+            Self::MakeDir { at, .. } | Self::MakeLink { at, .. } | Self::Write { at, .. } => {
+                Some(at)
+            }
+            Self::Move { to, .. } | Self::Unpark { to } => Some(to),
+            Self::SetMeta { .. } | Self::Remove { .. } | Self::Park { .. } => None,
+        }
+    }
 }
 
 /// Where the bytes of a file come from.

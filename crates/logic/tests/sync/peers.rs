@@ -397,7 +397,12 @@ impl Peers {
             | Act::Park { .. }
             | Act::Unpark { .. } => None,
         };
-        let result = self.all[index].folder.act(step.node, &step.act, bytes);
+        let folder = &mut self.all[index].folder;
+        let result = if folder.is_within(step) {
+            folder.act(step.node, &step.act, bytes)
+        } else {
+            Err(Trouble::Changed)
+        };
         if let Err(Trouble::Refused(reason)) = &result {
             panic!("{index} cannot {step:?}: {reason}");
         }

@@ -53,6 +53,9 @@ impl World {
 
     fn act(&mut self, machine: usize, step: &Step) -> Result<Option<Print>, Trouble> {
         let content = self.content(machine, step)?;
+        if !self.machines[machine].disk.is_within(step) {
+            return Err(Trouble::Changed);
+        }
         let at_risk = paths(&step.act)
             .iter()
             .flat_map(|path| self.machines[machine].disk.contents_below(path))

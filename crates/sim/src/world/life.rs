@@ -3,6 +3,7 @@
 use ahoy_logic::sync::{Engine, Identity, Input, Rights};
 use ahoy_wire::sync::{Label, RelPath, ReplicaId};
 
+use super::commit::Backlog;
 use super::{Event, Index, Machine, Mail, Scan, World, wall};
 use crate::Flaw;
 use crate::disk::{Content, Disk};
@@ -41,6 +42,7 @@ impl World {
             is_away: false,
             unsynced: false,
             doom: None,
+            backlog: Backlog::default(),
         }
     }
 
@@ -101,6 +103,7 @@ impl World {
             return false;
         }
         self.machines[machine].doom = None;
+        self.drop_orders(machine);
         self.note(machine, "dies", String::new);
         for link in 0..self.links.len() {
             if let Some(end) = self.links[link].ends.iter().position(|it| *it == machine) {
@@ -154,6 +157,7 @@ impl World {
         self.weather.missed_percent = 0;
         self.weather.error_percent = 0;
         self.weather.twin_percent = 0;
+        self.weather.commit_trouble_percent = 0;
         self.weather.reader_cheats = false;
         for machine in 0..self.machines.len() {
             self.machines[machine].full_until = 0;

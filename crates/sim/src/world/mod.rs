@@ -7,6 +7,7 @@
 //! watcher may miss things.
 
 mod busy;
+mod commit;
 mod eyes;
 mod fate;
 mod hands;
@@ -31,11 +32,19 @@ use crate::{Flaw, Run};
 /// Something at one machine, for one life of its process.
 enum Mail {
     Give(Box<Input>),
-    LookAt { look: Look, ask: Option<u64> },
+    LookAt {
+        look: Look,
+        ask: Option<u64>,
+    },
     Scan(Scan),
     Step(Box<Step>),
-    Read { path: RelPath, print: Print },
+    Read {
+        path: RelPath,
+        print: Print,
+    },
     Tick,
+    /// The index has been written.
+    Committed,
 }
 
 /// What is left of a scan.
@@ -122,6 +131,7 @@ struct Machine {
     /// Something was renamed that may not be on the device.
     unsynced: bool,
     doom: Option<Doom>,
+    backlog: commit::Backlog,
 }
 
 struct Link {
@@ -374,6 +384,7 @@ impl World {
                 self.machines[machine].tick_at = None;
                 self.turn(machine, Input::Tick);
             }
+            Mail::Committed => self.committed(machine),
         }
     }
 }

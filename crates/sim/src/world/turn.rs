@@ -7,7 +7,6 @@ use ahoy_logic::sync::{Effect, Input, Notice, Print, Rights, Row};
 use ahoy_wire::sync::{Dot, Message, NodeId, Record, Records, RelPath, ReplicaId, Value};
 
 use super::{Event, Index, Machine, Made, Mail, World};
-use crate::Flaw;
 use crate::disk::Content;
 
 impl Index {
@@ -42,7 +41,7 @@ impl Index {
         down.try_fold(RelPath::root(), |path, name| path.join(name))
     }
 
-    fn keep(&mut self, row: Row) {
+    pub(super) fn keep(&mut self, row: Row) {
         match &row {
             Row::Node { number, .. } => drop(self.nodes.insert(*number, row)),
             Row::Heard { replica, .. } => drop(self.heard.insert(*replica, row)),
@@ -94,58 +93,9 @@ impl World {
         }
     }
 
-    /// Like the conductor of a real host: the disk is synced if need be, the index written, and
-    /// only then is anything else done.
-    fn carry_out_all(&mut self, machine: usize, effects: Vec<Effect>) {
-        let (rows, rest): (Vec<_>, Vec<_>) = effects
-            .into_iter()
-            .partition(|effect| matches!(effect, Effect::Keep(_)));
-        let is_something = !rows.is_empty() || !rest.is_empty();
-        let doom = self.machines[machine].doom.filter(|_| is_something);
-        if doom.is_some_and(|doom| !doom.is_kept) {
-            let is_power = doom.is_some_and(|doom| doom.is_power);
-            return self.end_now(machine, is_power);
-        }
-        if !rows.is_empty() {
-            self.commit(machine, rows);
-        }
-        for (done, effect) in rest.into_iter().enumerate() {
-            if doom.is_some_and(|doom| done as u64 >= doom.effects) {
-                break;
-            }
-            self.carry_out(machine, effect);
-        }
-        if let Some(doom) = doom {
-            self.end_now(machine, doom.is_power);
-        }
-    }
-
-    fn commit(&mut self, machine: usize, rows: Vec<Effect>) {
-        if self.flaw == Some(Flaw::IndexNotWritten) && self.dice.chance(20) {
-            return;
-        }
-        let it = &mut self.machines[machine];
-        if it.unsynced && self.flaw != Some(Flaw::IndexBeforeDisk) {
-            it.disk.sync();
-            it.unsynced = false;
-        }
-        for effect in &rows {
-            if let Effect::Keep(row) = effect {
-                self.examine(machine, row);
-            }
-        }
-        for effect in rows {
-            if let Effect::Keep(row) = effect {
-                let it = &mut self.machines[machine];
-                it.is_put_back &= !matches!(row, Row::Numbers(_));
-                it.index.keep(row);
-            }
-        }
-    }
-
     /// The index may not claim what the disk lacks (`sync-27`), and no two changes may be counted
     /// alike (`sync-12`).
-    fn examine(&mut self, machine: usize, row: &Row) {
+    pub(super) fn examine(&mut self, machine: usize, row: &Row) {
         let Row::Node {
             number,
             record,
@@ -218,7 +168,7 @@ impl World {
         }
     }
 
-    fn carry_out(&mut self, machine: usize, effect: Effect) {
+    pub(super) fn carry_out(&mut self, machine: usize, effect: Effect) {
         match effect {
             // Done before.
             Effect::Keep(_) => {}

@@ -251,6 +251,7 @@ pub(super) fn failure(job: JobId, trouble: Trouble) -> Outcome {
 
 fn publish(publisher: &mut Publisher<'_, '_>, job: &mut Job) -> Done {
     let node = job.step.node;
+    publisher.within(job.step.within);
     let missing = || Trouble::Refused("nothing was prepared".into());
     match (&job.step.act, &mut job.staged) {
         (Act::MakeDir { at, meta }, Some(staged)) => publisher.put_dir(at, *meta, staged),

@@ -93,7 +93,20 @@ impl Publisher<'_, '_> {
         if !self.dirs.contains_key(&spot.dir) {
             let before = print::glance_open(&*spot.fd, self.root.device()).map_err(trouble)?;
             self.dirs
-                .insert(spot.dir.clone(), (Arc::clone(&spot.fd), before.print.mtime));
+                .insert(spot.dir.clone(), (Arc::clone(&spot.fd), before.print));
+        }
+        Ok(())
+    }
+
+    /// The same of a name at which something is to be put: its directory must be the one that the
+    /// step means. What is put there goes with it, even if it is renamed just now.
+    pub(super) fn enter(&mut self, spot: &Spot) -> Result<(), Trouble> {
+        self.remember(spot)?;
+        let there = self.dirs.get(&spot.dir).map(|(_, before)| before);
+        if let (Some(there), Some(within)) = (there, &self.within)
+            && !there.same_file(within)
+        {
+            return Err(Trouble::Changed);
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use ahoy_logic::sync::{Found, Print, Sighting, Trouble};
-use ahoy_wire::sync::{Meta, Mtime, Name, NodeId, RelPath};
+use ahoy_wire::sync::{Meta, Name, NodeId, RelPath};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -35,8 +35,11 @@ pub(super) struct Publisher<'p, 'w> {
     root: &'p Root,
     change: &'p mut Change<'w>,
     parents: &'p mut Parents,
-    /// Directories whose names were changed, with the mtime that they are to have afterwards.
-    dirs: BTreeMap<RelPath, (Arc<OwnedFd>, Mtime)>,
+    /// Directories whose names were changed, as they were before; with the mtime that they are to
+    /// have afterwards.
+    dirs: BTreeMap<RelPath, (Arc<OwnedFd>, Print)>,
+    /// The directory in which the step at hand may put something; any if `None`.
+    within: Option<Print>,
     /// What was changed besides names, to be synced if the batch is small.
     changed: Vec<OwnedFd>,
     /// Something was changed that only a sync of the whole file system makes durable.
@@ -80,9 +83,16 @@ impl<'p, 'w> Publisher<'p, 'w> {
             change,
             parents,
             dirs: BTreeMap::new(),
+            within: None,
             changed: Vec::new(),
             loose: false,
         }
+    }
+
+    /// The next step may put something only into this directory, wherever that is by now; only the
+    /// file identity is compared. Into any if `None`.
+    pub(super) fn within(&mut self, dir: Option<Print>) {
+        self.within = dir;
     }
 
     /// Puts a prepared file or link at `at`: over `over`, or at a free name.
@@ -94,7 +104,7 @@ impl<'p, 'w> Publisher<'p, 'w> {
         staged: &mut Staged,
     ) -> Done {
         let spot = self.spot(at)?;
-        self.remember(&spot)?;
+        self.enter(&spot)?;
         match over {
             None => self.put_free(&spot, staged)?,
             Some(over) => self.put_over(node, &spot, over, staged)?,
@@ -124,7 +134,7 @@ impl<'p, 'w> Publisher<'p, 'w> {
     /// Puts a prepared directory at the free name `at` and gives it its mode.
     pub(super) fn put_dir(&mut self, at: &RelPath, meta: Meta, staged: &mut Staged) -> Done {
         let spot = self.spot(at)?;
-        self.remember(&spot)?;
+        self.enter(&spot)?;
         let note = if staged.print.mode == meta.mode {
             None
         } else {
@@ -156,8 +166,8 @@ impl<'p, 'w> Publisher<'p, 'w> {
         }
         let (source, target) = (self.spot(from)?, self.spot(to)?);
         let there = self.expected(&source, expect)?;
+        self.enter(&target)?;
         self.remember(&source)?;
-        self.remember(&target)?;
         let (a, b) = (source.name.as_bytes(), target.name.as_bytes());
         let own = self.own_fd(&source, there.kind)?;
         let dirs = [
@@ -248,8 +258,8 @@ impl<'p, 'w> Publisher<'p, 'w> {
             // An older kernel does that only by name: whatever stands there by now.
             .or_else(|_| stage::set_mtime(&*spot.fd, spot.name.as_bytes(), meta.mtime))
             .map_err(trouble)?;
-        if let Some((_, mtime)) = self.dirs.get_mut(at) {
-            *mtime = meta.mtime;
+        if let Some((_, before)) = self.dirs.get_mut(at) {
+            before.mtime = meta.mtime;
         }
         let after = self.glance(&spot).map_err(trouble)?;
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -288,7 +298,7 @@ impl<'p, 'w> Publisher<'p, 'w> {
         let spot = self.spot(to)?;
         let (place, lot) = (litter::parked(node), self.root.parked_dir());
         let parked = print::glance(lot, &place, self.root.device()).map_err(trouble)?;
-        self.remember(&spot)?;
+        self.enter(&spot)?;
         let own = match parked.kind {
             Kind::Dir => Some(Arc::new(print::hold(lot, &place).map_err(trouble)?)),
             Kind::File | Kind::Link | Kind::Foreign => None,
@@ -303,10 +313,10 @@ impl<'p, 'w> Publisher<'p, 'w> {
 
     /// Gives the directories that were changed their mtimes back.
     pub(super) fn restore_mtimes(&mut self) {
-        for (fd, mtime) in self.dirs.values() {
+        for (fd, before) in self.dirs.values() {
             let now = print::glance_open(&**fd, self.root.device());
-            if now.is_ok_and(|now| now.print.mtime != *mtime) {
-                let _ = stage::set_mtime(&**fd, b".", *mtime);
+            if now.is_ok_and(|now| now.print.mtime != before.mtime) {
+                let _ = stage::set_mtime(&**fd, b".", before.mtime);
             }
         }
     }

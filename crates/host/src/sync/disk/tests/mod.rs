@@ -194,7 +194,12 @@ impl Scene {
     fn start(&self, act: Act) -> JobId {
         let job = JobId(self.next_job.fetch_add(1, Ordering::Relaxed));
         let node = NodeId([7; 16]);
-        self.disk.carry_out(Step { job, node, act });
+        self.disk.carry_out(Step {
+            job,
+            node,
+            act,
+            within: None,
+        });
         job
     }
 
