@@ -21,6 +21,38 @@ fn check_meta(scene: &Scene, at: &str, mode: u32) {
     );
 }
 
+// sync-26: a user has renamed the directory and made another one of its name.
+#[test]
+fn nothing_is_put_into_a_directory_that_only_has_the_name_of_the_one_that_was_meant() {
+    let scene = Scene::new();
+    fs::create_dir(scene.on_disk("d")).expect("made");
+    let meant = scene.print("d");
+    scene.write("f", b"a file");
+    let file = scene.print("f");
+    fs::rename(scene.on_disk("d"), scene.on_disk("e")).expect("renamed");
+    fs::create_dir(scene.on_disk("d")).expect("made");
+    let (from, to, expect) = (path("f"), path("d/f"), file);
+    let acts = [
+        write_here("d/f", b"content", None),
+        Act::MakeDir {
+            at: path("d/f"),
+            meta: META,
+        },
+        Act::Move { from, to, expect },
+    ];
+    for act in acts {
+        let job = scene.start_within(Some(meant), act.clone());
+        assert_eq!(scene.outcome(job), Err(Trouble::Changed), "{act:?}");
+    }
+    let entries = |dir| fs::read_dir(scene.on_disk(dir)).expect("there").count();
+    assert_eq!((entries("d"), entries("e")), (0, 0));
+    assert_eq!(scene.read("f"), b"a file");
+    // Where it is by now it may be put.
+    let job = scene.start_within(Some(meant), write_here("e/f", b"content", None));
+    assert!(scene.outcome(job).is_ok());
+    assert_eq!(scene.read("e/f"), b"content");
+}
+
 #[test]
 fn files_links_and_directories_are_made_with_their_metadata() {
     let scene = Scene::new();

@@ -192,13 +192,17 @@ impl Scene {
     }
 
     fn start(&self, act: Act) -> JobId {
+        self.start_within(None, act)
+    }
+
+    fn start_within(&self, within: Option<Print>, act: Act) -> JobId {
         let job = JobId(self.next_job.fetch_add(1, Ordering::Relaxed));
         let node = NodeId([7; 16]);
         self.disk.carry_out(Step {
             job,
             node,
             act,
-            within: None,
+            within,
         });
         job
     }
