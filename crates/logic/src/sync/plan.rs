@@ -453,9 +453,9 @@ impl Engine {
             above.insert(*dir);
             above.extend(self.tree.above(*dir));
         }
-        let dir = act.target().and_then(RelPath::split).map(|(dir, _)| dir);
-        let dir = dir.and_then(|dir| self.tree.resolve(&dir));
-        let within = dir.and_then(|dir| Some(self.tree.node(dir)?.synced.as_ref()?.print));
+        // The last of its names is the one that it gives.
+        let dir = keys.last().filter(|_| act.target().is_some());
+        let within = dir.and_then(|(dir, _)| Some(self.tree.node(*dir)?.synced.as_ref()?.print));
         let job = self.work.begin(id, keys, &act, above, after);
         let step = Step {
             job,
