@@ -212,6 +212,20 @@ pub struct Step {
     pub within: Option<Print>,
 }
 
+impl Step {
+    /// Whether the directory in which it puts something is the one that it means; `look` says what
+    /// stands at a path now.
+    pub fn is_within(&self, look: impl FnOnce(&RelPath) -> Option<Print>) -> bool {
+        let dir = self.act.target().and_then(RelPath::split);
+        match (dir, &self.within) {
+            (Some((dir, _)), Some(within)) => {
+                look(&dir).is_some_and(|there| there.same_file(within))
+            }
+            (Some(_), None) | (None, _) => true,
+        }
+    }
+}
+
 /// The changes that the engine can want of a disk (`sync-26`). Each checks, at the last moment,
 /// that the disk is still as the engine believes, and otherwise answers [`Trouble::Changed`] with
 /// nothing lost and nothing changed.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ahoy_logic::sync::{Act, Found, Print, Sighting, Step, Trouble};
+use ahoy_logic::sync::{Act, Found, Print, Sighting, Trouble};
 use ahoy_wire::sync::{Hash, Meta, Mtime, NodeId, RelPath, Target};
 
 use crate::one::path;
@@ -247,16 +247,8 @@ impl Folder {
         Ok(Some(print))
     }
 
-    /// Whether the directory in which a step puts something is the one that it means.
-    pub fn is_within(&self, step: &Step) -> bool {
-        let dir = step.act.target().and_then(RelPath::split);
-        match (dir, &step.within) {
-            (Some((dir, _)), Some(within)) => {
-                let there = self.at.get(&dir);
-                there.is_some_and(|entry| entry.print().same_file(within))
-            }
-            (Some(_), None) | (None, _) => true,
-        }
+    pub fn print_at(&self, path: &RelPath) -> Option<Print> {
+        self.at.get(path).map(Entry::print)
     }
 
     /// Carries out a step; `bytes` is the content that a write is to put there.

@@ -398,7 +398,7 @@ impl Peers {
             | Act::Unpark { .. } => None,
         };
         let folder = &mut self.all[index].folder;
-        let result = if folder.is_within(step) {
+        let result = if step.is_within(|dir| folder.print_at(dir)) {
             folder.act(step.node, &step.act, bytes)
         } else {
             Err(Trouble::Changed)

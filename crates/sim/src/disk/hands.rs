@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ahoy_logic::sync::{Act, Print, Step, Trouble};
+use ahoy_logic::sync::{Act, Print, Trouble};
 use ahoy_wire::sync::{Meta, Mtime, NodeId, RelPath};
 
 use super::{Content, Disk, Kind};
@@ -10,15 +10,9 @@ use super::{Content, Disk, Kind};
 type Done = Result<Option<Print>, Trouble>;
 
 impl Disk {
-    /// Whether the directory in which a step puts something is the one that it means.
-    pub fn is_within(&self, step: &Step) -> bool {
-        let dir = step.act.target().and_then(RelPath::split);
-        match (dir, &step.within) {
-            (Some((dir, _)), Some(within)) => self
-                .find(&dir)
-                .is_some_and(|inode| self.print_of(inode).same_file(within)),
-            (Some(_), None) | (None, _) => true,
-        }
+    /// What stands at a path.
+    pub fn print_at(&self, path: &RelPath) -> Option<Print> {
+        self.find(path).map(|inode| self.print_of(inode))
     }
 
     /// Carries out a step; `bytes` is the content that a write is to put there, which is on the

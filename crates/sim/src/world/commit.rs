@@ -6,7 +6,7 @@
 
 use ahoy_logic::sync::{Effect, Row};
 
-use super::{Doom, Machine, Mail, World};
+use super::{Machine, Mail, World};
 use crate::Flaw;
 use crate::weather::Millis;
 
@@ -49,13 +49,27 @@ impl World {
         }
         let takes = if rows.is_empty() { 0 } else { self.takes() };
         if takes == 0 {
-            return self.finish(machine, rows, then);
+            return self.write_at_once(machine, rows, then);
         }
         self.make_durable(machine, &rows);
         self.machines[machine].backlog.ordered = Some((rows, then));
         let run = self.machines[machine].run;
         let mail = Mail::Committed;
         self.at(self.now + takes, super::Event::At { machine, run, mail });
+    }
+
+    fn write_at_once(&mut self, machine: usize, rows: Vec<Row>, then: Vec<Effect>) {
+        if self.dies_before_it_is_kept(machine) {
+            return;
+        }
+        if !rows.is_empty() {
+            if self.flaw == Some(Flaw::IndexNotWritten) && self.dice.chance(20) {
+                return self.do_all(machine, then);
+            }
+            self.make_durable(machine, &rows);
+        }
+        self.machines[machine].keep_all(rows);
+        self.do_all(machine, then);
     }
 
     /// How long it takes to write the index once.
@@ -78,37 +92,31 @@ impl World {
         let Some((rows, then)) = self.machines[machine].backlog.ordered.take() else {
             return;
         };
+        if self.dies_before_it_is_kept(machine) {
+            return;
+        }
         let run = self.machines[machine].run;
-        self.finish(machine, rows, then);
+        self.machines[machine].keep_all(rows);
+        self.do_all(machine, then);
         let it = &self.machines[machine];
         if it.run == run && it.engine.is_some() {
             self.order(machine);
         }
     }
 
-    /// Rows that may have been made durable before are kept, and the rest is carried out; or the
-    /// process ends on the way.
-    fn finish(&mut self, machine: usize, rows: Vec<Row>, then: Vec<Effect>) {
+    /// Ends the process if it was to die before it knows that what it wrote is in the index.
+    fn dies_before_it_is_kept(&mut self, machine: usize) -> bool {
         let doom = self.machines[machine].doom;
-        if let Some(Doom {
-            is_kept: false,
-            is_power,
-            ..
-        }) = doom
-        {
-            return self.end_now(machine, is_power);
+        let doom = doom.filter(|doom| !doom.is_kept);
+        if let Some(doom) = doom {
+            self.end_now(machine, doom.is_power);
         }
-        if self.weather.commit_ms == 0 && !rows.is_empty() {
-            if self.flaw == Some(Flaw::IndexNotWritten) && self.dice.chance(20) {
-                return self.do_all(machine, then, doom);
-            }
-            self.make_durable(machine, &rows);
-        }
-        self.machines[machine].keep_all(rows);
-        self.do_all(machine, then, doom);
+        doom.is_some()
     }
 
-    fn do_all(&mut self, machine: usize, effects: Vec<Effect>, doom: Option<Doom>) {
+    /// Carries out what may be done by now, or ends the process on the way.
+    fn do_all(&mut self, machine: usize, effects: Vec<Effect>) {
+        let doom = self.machines[machine].doom;
         for (done, effect) in effects.into_iter().enumerate() {
             if doom.is_some_and(|doom| done as u64 >= doom.effects) {
                 break;

@@ -53,7 +53,8 @@ impl World {
 
     fn act(&mut self, machine: usize, step: &Step) -> Result<Option<Print>, Trouble> {
         let content = self.content(machine, step)?;
-        if !self.machines[machine].disk.is_within(step) {
+        let disk = &self.machines[machine].disk;
+        if !step.is_within(|dir| disk.print_at(dir)) {
             return Err(Trouble::Changed);
         }
         let at_risk = paths(&step.act)

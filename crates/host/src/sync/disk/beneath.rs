@@ -54,8 +54,7 @@ const READING: OFlags = OFlags::RDONLY
 
 /// Opens the regular file `name` in `dir` for reading; `Errno::INVAL` if it is anything else.
 pub(crate) fn open_file(dir: impl AsFd, name: &[u8], device: Device) -> Result<OwnedFd> {
-    let fd = rustix::fs::openat(dir, name, READING | OFlags::CLOEXEC, Mode::empty())?;
-    only_file(fd, device).map(|(fd, _)| fd)
+    only_file(open_to_read(dir, name)?, device).map(|(fd, _)| fd)
 }
 
 /// Opens the regular file `path` beneath `root` for reading, with what it looked like then;
@@ -69,15 +68,13 @@ pub(super) fn open_file_at(
     let fd = if path.as_bytes().len() <= PIECE_BYTES_MAX && has_openat2() {
         in_one_go(root, path.as_bytes(), READING)?
     } else {
-        let dir = open_dir(root, &dir, OFlags::PATH)?;
-        rustix::fs::openat(
-            &dir,
-            name.as_bytes(),
-            READING | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?
+        open_to_read(open_dir(root, &dir, OFlags::PATH)?, name.as_bytes())?
     };
     only_file(fd, device)
+}
+
+fn open_to_read(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
+    rustix::fs::openat(dir, name, READING | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn only_file(fd: OwnedFd, device: Device) -> Result<(OwnedFd, Glance)> {

@@ -79,8 +79,7 @@ impl Glance {
             | FileType::BlockDevice
             | FileType::Unknown => Kind::Foreign,
         };
-        let time =
-            |t: rustix::fs::StatxTimestamp| Time::from(t.tv_sec) * SECOND + Time::from(t.tv_nsec);
+        let time = |t: rustix::fs::StatxTimestamp| nanoseconds(mtime_of(t));
         let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
         let has_size = matches!(kind, Kind::File | Kind::Link);
         let (ctime, mtime) = (time(stat.stx_ctime), time(stat.stx_mtime));
@@ -90,10 +89,7 @@ impl Glance {
                 inode: stat.stx_ino,
                 birth: if has_birth { time(stat.stx_btime) } else { 0 },
                 size: if has_size { stat.stx_size } else { 0 },
-                mtime: Mtime {
-                    secs: stat.stx_mtime.tv_sec,
-                    nanos: stat.stx_mtime.tv_nsec,
-                },
+                mtime: mtime_of(stat.stx_mtime),
                 ctime,
                 mode: stat.stx_mode & 0o7777,
                 racy: is_racy(ctime, mtime, now()),
@@ -101,6 +97,18 @@ impl Glance {
             owner: stat.stx_uid,
         }
     }
+}
+
+fn mtime_of(stamp: rustix::fs::StatxTimestamp) -> Mtime {
+    Mtime {
+        secs: stamp.tv_sec,
+        nanos: stamp.tv_nsec,
+    }
+}
+
+/// Since 1970.
+pub(super) fn nanoseconds(time: Mtime) -> Time {
+    Time::from(time.secs) * SECOND + Time::from(time.nanos)
 }
 
 /// Whether a write right now could leave both times as they are. A write sets both to the
@@ -116,7 +124,7 @@ fn is_racy(ctime: Time, mtime: Time, now: Time) -> bool {
 /// The clock that the file system stamps with.
 pub(super) fn now() -> Time {
     let now = clock_gettime(ClockId::RealtimeCoarse);
-    Time::from(now.tv_sec) * 1_000_000_000 + Time::from(now.tv_nsec)
+    Time::from(now.tv_sec) * SECOND + Time::from(now.tv_nsec)
 }
 
 /// Looks at `name` in `dir` and tells it in the engine's words; errors are among them.

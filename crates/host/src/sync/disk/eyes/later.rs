@@ -7,6 +7,7 @@ use ahoy_logic::sync::{Print, Time};
 use ahoy_wire::sync::{Name, RelPath};
 
 use super::super::beneath::{is_within, rebase};
+use super::super::print;
 
 /// How long a file that is open for writing has to be quiet before it is looked at.
 const QUIET: Duration = Duration::from_millis(300);
@@ -20,8 +21,7 @@ const NAMES_MAX: usize = 10_000;
 /// Whether a file that has just turned up was last written to so long ago: it was written under
 /// another name, or put there by ahoy.
 pub(super) fn is_quiet(print: &Print, now: Time) -> bool {
-    let mtime = Time::from(print.mtime.secs) * 1_000_000_000 + Time::from(print.mtime.nanos);
-    mtime + QUIET.as_nanos() as Time <= now
+    print::nanoseconds(print.mtime) + QUIET.as_nanos() as Time <= now
 }
 
 /// A file that is closed more often than this within a second is still being written, whatever

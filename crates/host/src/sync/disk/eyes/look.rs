@@ -37,7 +37,8 @@ impl Watcher {
         let world = Arc::clone(&self.world);
         let glimpse = world.glimpse();
         let mut parents = Parents::default();
-        let (mut sightings, instant) = (Vec::with_capacity(names.len()), Instant::now());
+        let mut sightings = Vec::with_capacity(names.len());
+        let (now, instant) = (print::now(), Instant::now());
         let mut gone = HashSet::new();
         for ((dir, name), why) in names {
             let wanted = dir.as_bytes().len();
@@ -50,8 +51,7 @@ impl Watcher {
             }
             match (&sighting.found, why) {
                 (Found::File(print), Why::Created)
-                    if !later::is_quiet(print, print::now())
-                        && self.later.written(key.clone(), instant) =>
+                    if !later::is_quiet(print, now) && self.later.written(key.clone(), instant) =>
                 {
                     continue;
                 }

@@ -8,7 +8,7 @@ use ahoy_logic::sync::{Act, Input, JobId, Outcome, Source, Step, Trouble};
 
 use super::super::beneath::Parents;
 use super::super::fetch::{self, Errand};
-use super::super::publish::{Done, Publisher};
+use super::super::publish::{Done, Publisher, To};
 use super::super::stage::{self, Staged};
 use super::{Job, Shared, guarded};
 
@@ -251,18 +251,21 @@ pub(super) fn failure(job: JobId, trouble: Trouble) -> Outcome {
 
 fn publish(publisher: &mut Publisher<'_, '_>, job: &mut Job) -> Done {
     let node = job.step.node;
-    publisher.within(job.step.within);
+    let put_at = |path| To {
+        path,
+        within: job.step.within.as_ref(),
+    };
     let missing = || Trouble::Refused("nothing was prepared".into());
     match (&job.step.act, &mut job.staged) {
-        (Act::MakeDir { at, meta }, Some(staged)) => publisher.put_dir(at, *meta, staged),
+        (Act::MakeDir { at, meta }, Some(staged)) => publisher.put_dir(put_at(at), *meta, staged),
         (Act::MakeLink { at, over, .. } | Act::Write { at, over, .. }, Some(staged)) => {
-            publisher.put(node, at, over.as_ref(), staged)
+            publisher.put(node, put_at(at), over.as_ref(), staged)
         }
         (Act::MakeDir { .. } | Act::MakeLink { .. } | Act::Write { .. }, None) => Err(missing()),
         (Act::SetMeta { at, meta, expect }, _) => publisher.set_meta(at, *meta, expect),
-        (Act::Move { from, to, expect }, _) => publisher.rename(from, to, expect),
+        (Act::Move { from, to, expect }, _) => publisher.rename(from, put_at(to), expect),
         (Act::Remove { at, expect }, _) => publisher.remove(node, at, expect),
         (Act::Park { at, expect }, _) => publisher.park(node, at, expect),
-        (Act::Unpark { to }, _) => publisher.unpark(node, to),
+        (Act::Unpark { to }, _) => publisher.unpark(node, put_at(to)),
     }
 }

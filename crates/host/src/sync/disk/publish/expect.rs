@@ -100,10 +100,10 @@ impl Publisher<'_, '_> {
 
     /// The same of a name at which something is to be put: its directory must be the one that the
     /// step means. What is put there goes with it, even if it is renamed just now.
-    pub(super) fn enter(&mut self, spot: &Spot) -> Result<(), Trouble> {
+    pub(super) fn enter(&mut self, spot: &Spot, within: Option<&Print>) -> Result<(), Trouble> {
         self.remember(spot)?;
         let there = self.dirs.get(&spot.dir).map(|(_, before)| before);
-        if let (Some(there), Some(within)) = (there, &self.within)
+        if let (Some(there), Some(within)) = (there, within)
             && !there.same_file(within)
         {
             return Err(Trouble::Changed);

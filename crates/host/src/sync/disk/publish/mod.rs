@@ -38,12 +38,19 @@ pub(super) struct Publisher<'p, 'w> {
     /// Directories whose names were changed, as they were before; with the mtime that they are to
     /// have afterwards.
     dirs: BTreeMap<RelPath, (Arc<OwnedFd>, Print)>,
-    /// The directory in which the step at hand may put something; any if `None`.
-    within: Option<Print>,
     /// What was changed besides names, to be synced if the batch is small.
     changed: Vec<OwnedFd>,
     /// Something was changed that only a sync of the whole file system makes durable.
     loose: bool,
+}
+
+/// Where something is to be put.
+#[derive(Clone, Copy)]
+pub(super) struct To<'s> {
+    pub path: &'s RelPath,
+    /// Only into this directory, wherever that is by now; only the file identity is compared. Into
+    /// any if `None`.
+    pub within: Option<&'s Print>,
 }
 
 /// Where something is, its directory opened.
@@ -83,28 +90,21 @@ impl<'p, 'w> Publisher<'p, 'w> {
             change,
             parents,
             dirs: BTreeMap::new(),
-            within: None,
             changed: Vec::new(),
             loose: false,
         }
-    }
-
-    /// The next step may put something only into this directory, wherever that is by now; only the
-    /// file identity is compared. Into any if `None`.
-    pub(super) fn within(&mut self, dir: Option<Print>) {
-        self.within = dir;
     }
 
     /// Puts a prepared file or link at `at`: over `over`, or at a free name.
     pub(super) fn put(
         &mut self,
         node: NodeId,
-        at: &RelPath,
+        at: To<'_>,
         over: Option<&Print>,
         staged: &mut Staged,
     ) -> Done {
-        let spot = self.spot(at)?;
-        self.enter(&spot)?;
+        let spot = self.spot(at.path)?;
+        self.enter(&spot, at.within)?;
         match over {
             None => self.put_free(&spot, staged)?,
             Some(over) => self.put_over(node, &spot, over, staged)?,
@@ -132,13 +132,13 @@ impl<'p, 'w> Publisher<'p, 'w> {
     }
 
     /// Puts a prepared directory at the free name `at` and gives it its mode.
-    pub(super) fn put_dir(&mut self, at: &RelPath, meta: Meta, staged: &mut Staged) -> Done {
-        let spot = self.spot(at)?;
-        self.enter(&spot)?;
+    pub(super) fn put_dir(&mut self, at: To<'_>, meta: Meta, staged: &mut Staged) -> Done {
+        let spot = self.spot(at.path)?;
+        self.enter(&spot, at.within)?;
         let note = if staged.print.mode == meta.mode {
             None
         } else {
-            Some(litter::note_mode(self.root, at, meta.mode).map_err(stage::trouble)?)
+            Some(litter::note_mode(self.root, at.path, meta.mode).map_err(stage::trouble)?)
         };
         let put = self.put_free(&spot, staged);
         if put.is_ok() {
@@ -160,13 +160,13 @@ impl<'p, 'w> Publisher<'p, 'w> {
     }
 
     /// Renames what is at `from` to the free name `to`.
-    pub(super) fn rename(&mut self, from: &RelPath, to: &RelPath, expect: &Print) -> Done {
-        if is_within(to, from) {
+    pub(super) fn rename(&mut self, from: &RelPath, to: To<'_>, expect: &Print) -> Done {
+        if is_within(to.path, from) {
             return Err(Trouble::Changed);
         }
-        let (source, target) = (self.spot(from)?, self.spot(to)?);
+        let (source, target) = (self.spot(from)?, self.spot(to.path)?);
         let there = self.expected(&source, expect)?;
-        self.enter(&target)?;
+        self.enter(&target, to.within)?;
         self.remember(&source)?;
         let (a, b) = (source.name.as_bytes(), target.name.as_bytes());
         let own = self.own_fd(&source, there.kind)?;
@@ -176,7 +176,7 @@ impl<'p, 'w> Publisher<'p, 'w> {
             own.as_ref().map(|fd| (from, fd)),
         ];
         self.change.touch_tree(from);
-        self.change.touch_tree(to);
+        self.change.touch_tree(to.path);
         self.writable(&dirs, || rename_free(&*source.fd, a, &*target.fd, b))
             .map_err(trouble)?;
         self.parents.forget();
@@ -294,18 +294,21 @@ impl<'p, 'w> Publisher<'p, 'w> {
     }
 
     /// Moves a parked node to the free name `to`.
-    pub(super) fn unpark(&mut self, node: NodeId, to: &RelPath) -> Done {
-        let spot = self.spot(to)?;
+    pub(super) fn unpark(&mut self, node: NodeId, to: To<'_>) -> Done {
+        let spot = self.spot(to.path)?;
         let (place, lot) = (litter::parked(node), self.root.parked_dir());
         let parked = print::glance(lot, &place, self.root.device()).map_err(trouble)?;
-        self.enter(&spot)?;
+        self.enter(&spot, to.within)?;
         let own = match parked.kind {
             Kind::Dir => Some(Arc::new(print::hold(lot, &place).map_err(trouble)?)),
             Kind::File | Kind::Link | Kind::Foreign => None,
         };
-        let dirs = [Some((&spot.dir, &spot.fd)), own.as_ref().map(|fd| (to, fd))];
+        let dirs = [
+            Some((&spot.dir, &spot.fd)),
+            own.as_ref().map(|fd| (to.path, fd)),
+        ];
         let name = spot.name.as_bytes();
-        self.change.touch_tree(to);
+        self.change.touch_tree(to.path);
         self.writable(&dirs, || rename_free(lot, &place, &*spot.fd, name))
             .map_err(trouble)?;
         Ok(Some(self.print_after(&spot, &parked.print)))
