@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use ahoy_host::tracker::{Announcer, AnnouncerConfig, TrackerService};
+use ahoy_host::tracker::{Announcer, AnnouncerConfig, TrackerService, Whereabouts};
 use ahoy_logic::tracker::{AnnouncerOptions, DownReason, Event, Limits, Options, PeerSighting};
 use ahoy_wire::bounded::Bounded;
 use ahoy_wire::peer::PeerId;
@@ -63,6 +64,11 @@ struct Client {
 
 impl Client {
     fn start(number: u8, trackers: &[SocketAddr]) -> Self {
+        let whereabouts = Box::new(move || vec![own_address(number)]);
+        Self::start_at(number, trackers, whereabouts)
+    }
+
+    fn start_at(number: u8, trackers: &[SocketAddr], addresses: Whereabouts) -> Self {
         let (sender, events) = channel();
         let key = key(number);
         let config = AnnouncerConfig {
@@ -70,9 +76,9 @@ impl Client {
             share: SHARE,
             peer: peer(number),
             sign: Box::new(move |bytes| sign(&key, bytes)),
-            addresses: vec![own_address(number)],
+            addresses,
             holding: HoldingSummary::default(),
-            sequence_last: 0,
+            sequence_floor: 0,
             options: AnnouncerOptions::default(),
         };
         // The test may have ended before the last events come.
@@ -330,6 +336,25 @@ fn peers_come_back_after_a_restart_of_the_tracker() {
     b.wait_up();
     assert!(a.announcer.status().sequence > sequence);
     assert_eq!(service.snapshot().announcements, 2);
+}
+
+/// A laptop is carried elsewhere: its connection ends, and it comes back with another address.
+#[test]
+fn a_peer_that_has_moved_is_told_of_at_its_new_place() {
+    let (service, addr) = tracker(Options::default());
+    let place = Arc::new(AtomicU8::new(1));
+    let now_at = Arc::clone(&place);
+    let whereabouts = move || vec![own_address(now_at.load(Ordering::Relaxed))];
+    let a = Client::start_at(1, &[addr], Box::new(whereabouts));
+    let b = Client::start(2, &[addr]);
+    assert_eq!(b.wait_seen(1).addresses, [own_address(1)]);
+    place.store(9, Ordering::Relaxed);
+    service.stop();
+    a.wait_down();
+    let (listener, _) = listener(addr.port());
+    let service = TrackerService::start(Options::default(), vec![listener], Box::new(drop));
+    let _service = service.expect("starts");
+    while b.wait_seen(1).addresses != [own_address(9)] {}
 }
 
 #[test]

@@ -16,12 +16,13 @@ use ahoy_host::drive::Sockets;
 use ahoy_host::{descriptors, listen, runtime, stop, tracker};
 use ahoy_logic::classic::PortNote;
 use ahoy_logic::tracker::{LeftCause, Note, Options};
-use ahoy_wire::tracker::PORT_DEFAULT;
+use ahoy_wire::peer::PeerId;
+use ahoy_wire::tracker::{PORT_DEFAULT, ShareId};
 use anyhow::Context;
 use serde_json::{Value, json};
 
 use super::{Hint, Misuse, say};
-use crate::printer;
+use crate::{printer, words};
 
 /// Tell the peers of shares where the others are; hold none of their files.
 #[derive(clap::Args)]
@@ -52,7 +53,7 @@ pub struct Args {
     /// Print one JSON object a line.
     #[arg(long, env = "AHOY_TRACKER_JSON")]
     json: bool,
-    /// Also print which announcements and connections were refused.
+    /// Also print what peers hold, and which announcements and connections were refused.
     #[arg(long, short, env = "AHOY_TRACKER_VERBOSE")]
     verbose: bool,
 }
@@ -183,7 +184,7 @@ fn listening(address: SocketAddr) -> Line {
 const fn is_notable(note: &Note) -> bool {
     match note {
         Note::Joined { .. } | Note::Left { .. } => true,
-        Note::Refused { .. } | Note::Dropped { .. } => false,
+        Note::Holds { .. } | Note::Refused { .. } | Note::Dropped { .. } => false,
     }
 }
 
@@ -205,6 +206,12 @@ fn line(note: &Note) -> Line {
                 "seen": seen.to_string(), "addresses": addresses,
             }),
         },
+        Note::Holds {
+            share,
+            peer,
+            files,
+            bytes,
+        } => holds(share, peer, *files, *bytes),
         Note::Left { share, peer, cause } => Line {
             text: format!(
                 "Left    share {} peer {}: {}",
@@ -238,6 +245,22 @@ fn line(note: &Note) -> Line {
                 "event": "dropped", "from": from.to_string(), "reason": fault.to_string(),
             }),
         },
+    }
+}
+
+fn holds(share: &ShareId, peer: &PeerId, files: u64, bytes: u64) -> Line {
+    Line {
+        text: format!(
+            "Holds   share {} peer {}: {}, {}",
+            share.short(),
+            peer.short(),
+            words::counted(files, "file", "files"),
+            words::bytes(bytes)
+        ),
+        json: json!({
+            "event": "holds", "share": share.to_string(), "peer": peer.to_string(),
+            "files": files, "bytes": bytes,
+        }),
     }
 }
 

@@ -2,13 +2,17 @@
 //! disk.
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use ahoy_host::sync::status::State;
+use serde_json::Value;
 
-use crate::harness::{Place, converged, converged_to, pair, text};
+use crate::harness::{DEADLINE, Place, converged, converged_to, pair, text};
 use crate::tree::{Tree, many, noise, variety};
 
 #[test]
@@ -28,6 +32,71 @@ fn a_tracker_that_is_down_stops_nobody() {
     converged(&mut [&mut left, &mut right]);
     let tracker = left.until("told", |s| s.trackers.iter().any(|t| t.reason.is_some()));
     assert!(!tracker.trackers[0].up && !tracker.trackers[0].embedded);
+}
+
+/// Others learn from the tracker how much a peer holds, now and when that changes.
+#[test]
+fn a_tracker_is_told_what_is_held() {
+    let place = Place::new();
+    let a = place.folder("a");
+    many(&a, 20);
+    let mut tracker = Tracker::start();
+    let address = tracker.wait("it listens", |it| it["event"] == "listening")["address"].clone();
+    let address = address.as_str().expect("an address");
+    let _left = place.device("left").share(&a, &["--tracker", address]);
+    let holds = |files: u64, bytes: u64| {
+        move |it: &Value| it["event"] == "holds" && it["files"] == files && it["bytes"] == bytes
+    };
+    tracker.wait("it is told of 20 files", holds(20, 20 * 4096));
+    fs::write(a.join("one more"), "of five").expect("a file");
+    tracker.wait("it is told of one more", holds(21, 20 * 4096 + 7));
+}
+
+/// `ahoy tracker`, and what it prints.
+struct Tracker {
+    child: Child,
+    lines: Receiver<Value>,
+}
+
+impl Tracker {
+    fn start() -> Self {
+        let args = ["tracker", "--json", "--verbose", "--listen", "127.0.0.1:0"];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ahoy"))
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("a tracker");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let value = serde_json::from_str(&line).expect("an object on each line");
+                // The test may be over.
+                let _ = sender.send(value);
+            }
+        });
+        Self { child, lines }
+    }
+
+    fn wait(&mut self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let said = self.lines.recv_timeout(left);
+            let said = said.unwrap_or_else(|error| panic!("{what}: {error}"));
+            if wanted(&said) {
+                return said;
+            }
+        }
+    }
+}
+
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]

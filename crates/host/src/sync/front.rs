@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ahoy_logic::sync::merge::value_of;
 use ahoy_logic::sync::tree::Goal;
@@ -223,8 +223,11 @@ impl Front {
             view.tidy |= quiet;
             quiet
         };
-        if forget_parts && let Some(gate) = self.gate.get().and_then(Weak::upgrade) {
-            gate.forget_parts();
+        if let Some(gate) = self.gate.get().and_then(Weak::upgrade) {
+            gate.holds(&progress);
+            if forget_parts {
+                gate.forget_parts();
+            }
         }
         for event in events {
             (self.on_event)(event);
@@ -550,9 +553,13 @@ fn refusal(error: std::io::Error) -> Refusal {
 
 /// Seconds since 1970, for display only.
 pub(super) fn now_secs() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    since_1970().as_secs()
+}
+
+/// Since 1970 by this machine's clock, which may be wrong; 0 before.
+pub(super) fn since_1970() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 /// Addresses under which this machine can be reached at `port`: what others can use first,

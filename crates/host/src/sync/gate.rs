@@ -5,7 +5,9 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use ahoy_logic::sync::Progress;
 use ahoy_logic::sync::meet::Source;
 use ahoy_logic::tracker::Event as TrackerEvent;
 use ahoy_wire::bounded::Bounded;
@@ -13,10 +15,10 @@ use ahoy_wire::peer::PeerId;
 use ahoy_wire::sync::knock::Role;
 use ahoy_wire::sync::{Capability, Hash, Label};
 use ahoy_wire::ticket::{Ticket, TrackerAddress};
-use ahoy_wire::tracker::{HoldingSummary, HoldingVersion, PeerAddress};
+use ahoy_wire::tracker::{HoldingSummary, PeerAddress};
 
 use super::disk::Root;
-use super::front::{Front, now_secs, own_addresses};
+use super::front::{Front, now_secs, own_addresses, since_1970};
 use super::home::{KnownPeer, ShareRecord, TrackerChoice};
 use super::links::{Change, Links};
 use super::meet::Meeting;
@@ -34,7 +36,17 @@ pub struct Gate {
     announcers: Vec<(String, bool, Announcer)>,
     discovery: Option<Discovery>,
     served: Mutex<Option<Served>>,
+    told: Mutex<Told>,
 }
+
+/// What the trackers were told last.
+struct Told {
+    holding: HoldingSummary,
+    at: Instant,
+}
+
+/// While there is work to do, trackers are told so often what is here.
+const HOLDING_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Gate {
     /// Opens the gate at `ports`.
@@ -58,6 +70,10 @@ impl Gate {
             listening: ports.addresses(),
             announcers: Vec::new(),
             discovery: None,
+            told: Mutex::new(Told {
+                holding: HoldingSummary::default(),
+                at: Instant::now(),
+            }),
         };
         for peer in &record.peers {
             learned(&gate.meeting, peer.id, &peer.addresses, Source::Remembered);
@@ -79,22 +95,19 @@ impl Gate {
         {
             trackers.push((own.to_string(), true));
         }
+        let sequence_floor = record.announced.floor(since_1970().as_millis() as u64);
+        reserve(front, sequence_floor);
         for (address, embedded) in trackers {
             let membership = Arc::clone(self.links.membership());
-            let version = HoldingVersion::new(Vec::new());
-            let Ok(version) = version else { continue };
+            let listening = self.listening.clone();
             let config = AnnouncerConfig {
                 trackers: vec![address.clone()],
                 share: membership.share(),
                 peer: membership.me().id(),
                 sign: Box::new(move |bytes| membership.me().sign(bytes)),
-                addresses: own_addresses(&self.listening),
-                holding: HoldingSummary {
-                    files: 0,
-                    bytes: 0,
-                    version,
-                },
-                sequence_last: 0,
+                addresses: Box::new(move || own_addresses(&listening)),
+                holding: HoldingSummary::default(),
+                sequence_floor,
                 options: ahoy_logic::tracker::AnnouncerOptions::default(),
             };
             let (meeting, front) = (Arc::downgrade(&self.meeting), Arc::downgrade(front));
@@ -122,7 +135,12 @@ impl Gate {
                     }
                     was_down = false;
                 }
-                TrackerEvent::Announced { .. } | TrackerEvent::PeerGone(_) => {}
+                TrackerEvent::Announced { sequence } => {
+                    if let Some(front) = front.upgrade() {
+                        reserve(&front, sequence);
+                    }
+                }
+                TrackerEvent::PeerGone(_) => {}
             });
             self.announcers
                 .push((address, embedded, Announcer::start(config, on_event)?));
@@ -182,6 +200,25 @@ impl Gate {
         self.announcers.iter().map(shown).collect()
     }
 
+    /// Has the trackers told what is here; now and then while there is work to do.
+    pub fn holds(&self, progress: &Progress) {
+        let holding = HoldingSummary {
+            files: progress.census.files,
+            bytes: progress.census.bytes,
+            ..HoldingSummary::default()
+        };
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = progress.nodes_left == 0 || told.at.elapsed() >= HOLDING_INTERVAL;
+        if told.holding == holding || !is_due {
+            return;
+        }
+        told.at = Instant::now();
+        told.holding = holding.clone();
+        for (_, _, announcer) in &self.announcers {
+            announcer.update_holding(holding.clone());
+        }
+    }
+
     /// Partial downloads are of no use any more.
     pub fn forget_parts(&self) {
         self.root.forget_parts(&|_: Hash| false);
@@ -224,6 +261,16 @@ impl Gate {
         self.meeting.stop();
         let served = self.served.lock();
         drop(served.unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
+/// Announcements have numbers up to this one: those of the next run will have higher ones.
+fn reserve(front: &Front, sequence: u64) {
+    let mut claim = front.claim();
+    if claim.record.announced.use_up(sequence)
+        && let Err(error) = claim.save()
+    {
+        tracing::warn!(%error, "the numbers of announcements are not kept");
     }
 }
 

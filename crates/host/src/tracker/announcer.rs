@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ahoy_logic::moment::Moment;
 use ahoy_logic::tracker::{
@@ -34,6 +34,8 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// A link thread looks so often whether it is still wanted, if its socket does not say so.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// It is found out again so often where we can be reached, and before each attempt.
+const WHEREABOUTS_INTERVAL: Duration = Duration::from_secs(10);
 /// Chunks read from the tracker that wait for the machine.
 const CHUNKS_MAX: usize = 16;
 const CHUNK_BYTES_MAX: usize = 16 * 1024;
@@ -49,16 +51,20 @@ pub struct AnnouncerConfig {
     pub peer: PeerId,
     /// Our Ed25519 signature over the bytes.
     pub sign: Signer,
-    /// Where we can be reached. The first 16 that can be announced are.
-    pub addresses: Vec<SocketAddr>,
+    /// Says where we can be reached; asked now and then, as that changes. The first 16 that can be
+    /// announced are.
+    pub addresses: Whereabouts,
     /// What we hold.
     pub holding: HoldingSummary,
-    /// The number of our last announcement if it is known from an earlier run, else 0. The wall
-    /// clock stands in where it is not.
-    pub sequence_last: u64,
+    /// No announcement gets a number that is not above this; see
+    /// [`Reserve`](ahoy_logic::tracker::Reserve).
+    pub sequence_floor: u64,
     /// Intervals.
     pub options: AnnouncerOptions,
 }
+
+/// Says where we can be reached now; called on the announcer's own thread.
+pub type Whereabouts = Box<dyn FnMut() -> Vec<SocketAddr> + Send>;
 
 /// Takes what is reported; called on the announcer's own thread. It may call back into the
 /// announcer but not stop it.
@@ -107,11 +113,6 @@ impl Announcer {
         self.mailbox.change(|mail| mail.holding = Some(holding));
     }
 
-    /// We can be reached elsewhere now.
-    pub fn update_addresses(&self, addresses: Vec<SocketAddr>) {
-        self.mailbox.change(|mail| mail.addresses = Some(addresses));
-    }
-
     /// Tries now what it would try later: something has changed in the network.
     pub fn retry(&self) {
         self.mailbox.change(|mail| mail.retry = true);
@@ -158,7 +159,6 @@ struct Mailbox {
 #[derive(Default)]
 struct Mail {
     holding: Option<HoldingSummary>,
-    addresses: Option<Vec<SocketAddr>>,
     retry: bool,
     stop: bool,
     /// News of the attempt with this number; news of any other are not wanted.
@@ -234,11 +234,7 @@ impl Mailbox {
 
 impl Mail {
     fn wants_attention(&self) -> bool {
-        self.stop
-            || self.retry
-            || self.holding.is_some()
-            || self.addresses.is_some()
-            || !self.news.is_empty()
+        self.stop || self.retry || self.holding.is_some() || !self.news.is_empty()
     }
 }
 
@@ -248,6 +244,9 @@ struct Driver {
     /// Where the machine's time begins.
     origin: Instant,
     trackers: Vec<String>,
+    whereabouts: Whereabouts,
+    /// When it was last asked.
+    looked_at: Instant,
     on_event: OnEvent,
     mailbox: Arc<Mailbox>,
     attempt: u64,
@@ -255,7 +254,11 @@ struct Driver {
 }
 
 impl Driver {
-    fn new(config: AnnouncerConfig, on_event: OnEvent, mailbox: Arc<Mailbox>) -> io::Result<Self> {
+    fn new(
+        mut config: AnnouncerConfig,
+        on_event: OnEvent,
+        mailbox: Arc<Mailbox>,
+    ) -> io::Result<Self> {
         let mut seed = [0; 8];
         SystemRandom::new()
             .fill(&mut seed)
@@ -263,9 +266,9 @@ impl Driver {
         let start = Start {
             share: config.share,
             me: config.peer,
-            addresses: config.addresses,
+            addresses: (config.addresses)(),
             holding: config.holding,
-            sequence_floor: config.sequence_last.max(wall_clock_ms()),
+            sequence_floor: config.sequence_floor,
             seed: u64::from_ne_bytes(seed),
             signer: config.sign,
             verifier: verify_signature,
@@ -274,6 +277,8 @@ impl Driver {
             machine: logic::Announcer::new(config.options, Moment::ORIGIN, start),
             origin: Instant::now(),
             trackers: config.trackers.into_iter().take(TRACKERS_MAX).collect(),
+            whereabouts: config.addresses,
+            looked_at: Instant::now(),
             on_event,
             mailbox,
             attempt: 0,
@@ -291,7 +296,6 @@ impl Driver {
             let mut mail = self.mailbox.wait(due);
             let stop = mail.stop;
             let holding = mail.holding.take();
-            let addresses = mail.addresses.take();
             let retry = std::mem::take(&mut mail.retry);
             let news = std::mem::take(&mut mail.news);
             let attempt = mail.attempt;
@@ -304,8 +308,8 @@ impl Driver {
             if let Some(holding) = holding {
                 self.step(Input::Holding(holding));
             }
-            if let Some(addresses) = addresses {
-                self.step(Input::Addresses(addresses));
+            if self.looked_at.elapsed() >= WHEREABOUTS_INTERVAL {
+                self.look_around();
             }
             if retry {
                 self.step(Input::Retry);
@@ -338,17 +342,25 @@ impl Driver {
         }
     }
 
+    /// Finds out where we can be reached now.
+    fn look_around(&mut self) {
+        self.looked_at = Instant::now();
+        let addresses = (self.whereabouts)();
+        self.step(Input::Addresses(addresses));
+    }
+
     /// Gives the machine one input, and does what it wants.
     fn step(&mut self, input: Input<'_>) {
         let mut outbox = Vec::new();
         let now = Moment::after_origin(self.origin.elapsed());
         self.machine.handle(now, input, &mut outbox);
-        let mut broken = None;
+        let (mut broken, mut wants_look) = (None, false);
         for effect in outbox {
             match effect {
                 Effect::Connect { attempt } => {
                     self.publish_status();
                     self.connect(attempt);
+                    wants_look = true;
                 }
                 Effect::Send(bytes) => {
                     if let Some(link) = &mut self.link
@@ -363,6 +375,10 @@ impl Driver {
                     (self.on_event)(event);
                 }
             }
+        }
+        if wants_look {
+            // While that attempt is under way, so this does not go deeper either.
+            self.look_around();
         }
         if let Some(error) = broken {
             self.hang_up();
@@ -418,16 +434,6 @@ impl Driver {
             peers,
         };
     }
-}
-
-/// The start of the announcements' numbers. The only use of the wall clock here: numbers must rise
-/// across restarts, for which it is enough that the clock mostly does. When it went back, the
-/// tracker shows us our own last announcement and we go on from there.
-fn wall_clock_ms() -> u64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Resolves, connects and reads, until there is nothing more to read or nobody wants it.

@@ -10,6 +10,7 @@ pub use service::{Busy, Door, HANDED_MAX, OnNote, TrackerService, serve};
 
 pub use announcer::{
     Announcer, AnnouncerConfig, AnnouncerStatus, OnEvent, TRACKER_TEXT_LEN_MAX, TRACKERS_MAX,
+    Whereabouts,
 };
 
 use ahoy_wire::peer::PeerId;

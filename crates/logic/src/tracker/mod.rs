@@ -16,7 +16,7 @@ mod view;
 
 pub use announcer::{
     Announcer, AnnouncerOptions, AnnouncerReason, AnnouncerStatus, DownReason, Effect, Event,
-    Input, Outbox, Signer, Start,
+    Input, Outbox, Reserve, Signer, Start,
 };
 pub use server::Tracker;
 pub use view::{HIGHEST_KNOWN_MAX, PeerSighting};
@@ -164,6 +164,17 @@ pub enum Note {
         seen: PeerAddress,
         /// How many addresses it announced.
         addresses: usize,
+    },
+    /// A listed peer holds something else than before.
+    Holds {
+        /// In which share.
+        share: ShareId,
+        /// Which.
+        peer: PeerId,
+        /// How many files, as it says itself.
+        files: u64,
+        /// How many bytes in them.
+        bytes: u64,
     },
     /// A peer is no longer listed in a share.
     Left {

@@ -25,7 +25,7 @@ fn faults(world: &mut World) -> String {
             | Fault::Full
             | Fault::SourceFull => format!("{fault:?}"),
         }),
-        Note::Joined { .. } | Note::Left { .. } | Note::Refused { .. } => None,
+        Note::Joined { .. } | Note::Holds { .. } | Note::Left { .. } | Note::Refused { .. } => None,
     });
     faults.collect::<Vec<_>>().join(" ")
 }

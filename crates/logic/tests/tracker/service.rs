@@ -320,7 +320,7 @@ fn limits_are_kept_and_those_who_meet_them_are_told() {
     assert_eq!(world.heard(d), "refused:TrackerFull");
     let refused = world.notes().into_iter().filter_map(|note| match note {
         Note::Refused { refusal, .. } => Some(refusal),
-        Note::Joined { .. } | Note::Left { .. } | Note::Dropped { .. } => None,
+        Note::Joined { .. } | Note::Holds { .. } | Note::Left { .. } | Note::Dropped { .. } => None,
     });
     let expected = [
         Refusal::ConnectionFull,

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use ahoy_logic::sync::Row;
+use ahoy_logic::tracker::Reserve;
 use ahoy_wire::sync::{Capability, ReplicaId, Secret};
 use ahoy_wire::ticket::ShareName;
 use rustix::fs::Access;
@@ -234,6 +235,7 @@ impl Home {
             tracker_listen: Vec::new(),
             mdns: true,
             limits: Caps::default(),
+            announced: Reserve::default(),
             peers: new.peers,
             indexed: false,
         };

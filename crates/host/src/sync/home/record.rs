@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use ahoy_logic::tracker::Reserve;
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::sync::{Capability, Label, ReadKey, ReplicaId, Secret, WritePublic};
 use ahoy_wire::ticket::{ShareName, TrackerAddress};
@@ -48,6 +49,8 @@ pub struct ShareRecord {
     pub mdns: bool,
     /// How fast a process that syncs it may be.
     pub limits: Caps,
+    /// A number above all that its announcements have had.
+    pub announced: Reserve,
     /// Those who were there, last seen first; at most [`KNOWN_PEERS_MAX`].
     pub peers: Vec<KnownPeer>,
     /// An index has been made: from then on its loss is noticed.
@@ -129,6 +132,8 @@ struct OnDisk {
     mdns: bool,
     #[serde(default)]
     limits: Caps,
+    #[serde(default)]
+    announced: u64,
     indexed: bool,
     peers: Vec<PeerOnDisk>,
 }
@@ -195,6 +200,7 @@ impl OnDisk {
             tracker_listen: record.tracker_listen.clone(),
             mdns: record.mdns,
             limits: record.limits,
+            announced: record.announced.get(),
             indexed: record.indexed,
             peers: peers.collect(),
         }
@@ -239,6 +245,7 @@ impl OnDisk {
             tracker_listen: self.tracker_listen,
             mdns: self.mdns,
             limits: self.limits,
+            announced: Reserve::new(self.announced),
             indexed: self.indexed,
             peers: peers.collect::<Option<_>>().ok_or("a peer")?,
         })
@@ -288,6 +295,7 @@ mod tests {
                 up: Rate::new(500_000),
                 down: None,
             },
+            announced: Reserve::new(u64::MAX),
             peers: vec![peer(1), peer(2)],
             indexed: true,
         }

@@ -12,11 +12,14 @@
 //! that are missing are reported gone. Nothing here resolves names, opens sockets or draws lots.
 
 mod port;
+mod reserve;
 
 pub use port::{
     AnnouncerOptions, AnnouncerReason, AnnouncerStatus, DownReason, Effect, Event, Input, Outbox,
     Signer, Start,
 };
+
+pub use reserve::Reserve;
 
 use core::net::SocketAddr;
 use std::time::Duration;

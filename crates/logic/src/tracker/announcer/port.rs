@@ -47,7 +47,7 @@ pub struct Start {
     /// What we hold.
     pub holding: HoldingSummary,
     /// No announcement gets a number that is not above this. The owner makes it rise across its
-    /// restarts: the wall clock in milliseconds does (tracker-14).
+    /// restarts: see [`Reserve`](super::Reserve).
     pub sequence_floor: u64,
     /// From which the lots for waits are drawn.
     pub seed: u64,

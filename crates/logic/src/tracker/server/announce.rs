@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ahoy_wire::peer::PeerId;
-use ahoy_wire::tracker::{Refusal, ShareId, SignedAnnouncement, TrackerMessage};
+use ahoy_wire::tracker::{HoldingSummary, Refusal, ShareId, SignedAnnouncement, TrackerMessage};
 
 use crate::machine::{ConnectionId, Outbox};
 use crate::moment::Moment;
@@ -100,23 +100,30 @@ impl Tracker {
             seen: held.seen,
             addresses: held.announcement.addresses.len(),
         };
+        let holding = held.announcement.holding.clone();
         let place = (held.seen, held.announcement.addresses.clone());
-        let moved = match self.registry.put(held, now + lifetime)? {
+        let (moved, held_before) = match self.registry.put(held, now + lifetime)? {
             Put::New { evicted } => {
                 if let Some(evicted) = evicted {
                     self.evict(now, &evicted, outbox);
                 }
                 outbox.note(joined);
-                true
+                (true, HoldingSummary::default())
             }
             Put::Replaced(former) => {
                 // tracker-19: the old connection has lost it, and its end will not touch it.
                 if former.connection != id {
                     self.detach(&former, now);
                 }
-                (former.seen, former.announcement.addresses.clone()) != place
+                let former_seen = former.seen;
+                let former = former.announcement;
+                let moved = (former_seen, former.addresses.clone()) != place;
+                (moved, former.holding.clone())
             }
         };
+        if holding != held_before {
+            outbox.note(holds(key, &holding));
+        }
         if let Some(connection) = self.connections.get_mut(&id, now) {
             connection.announced.insert(key);
         }
@@ -182,6 +189,15 @@ impl Tracker {
             let listeners = self.registry.connections(share, now);
             tell_gone(share, &peers, &listeners, outbox);
         }
+    }
+}
+
+fn holds((share, peer): Key, holding: &HoldingSummary) -> Note {
+    Note::Holds {
+        share,
+        peer,
+        files: holding.files,
+        bytes: holding.bytes,
     }
 }
 
