@@ -58,6 +58,10 @@ pub enum Flaw {
     IndexNotWritten,
     /// The last machine hears nothing that others say.
     Deaf,
+    /// Nothing that the tracker says arrives.
+    TrackerMute,
+    /// For the tracker no time passes.
+    TrackerClockStands,
 }
 
 impl Run {

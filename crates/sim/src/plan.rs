@@ -29,6 +29,8 @@ pub enum Doing {
     Jump,
     /// A folder is away for a while.
     Away,
+    /// The tracker dies, or somebody loses his way to it or is moved.
+    Tracker,
 }
 
 /// What happens when, in the order in which it was drawn.
@@ -67,6 +69,7 @@ impl Plan {
             (weather.stall_every, Doing::Stall),
             (weather.jump_every, Doing::Jump),
             (weather.away_every, Doing::Away),
+            (weather.tracker_every, Doing::Tracker),
         ];
         for (every, doing) in kinds {
             self.strike(dice, weather.span, every, doing);

@@ -45,7 +45,7 @@ pub fn shrink(run: &Run) -> Option<Shrunk> {
 }
 
 /// One kind of trouble less. Each may also change what happens when, so it is tried early.
-const CALMER: [fn(&mut Weather); 15] = [
+const CALMER: [fn(&mut Weather); 17] = [
     |weather| weather.error_percent = 0,
     |weather| weather.power_every = 0,
     |weather| weather.restore_every = 0,
@@ -61,6 +61,8 @@ const CALMER: [fn(&mut Weather); 15] = [
     |weather| weather.crash_every = 0,
     |weather| weather.cut_every = 0,
     |weather| weather.tick = 1,
+    |weather| weather.tracker_every = 0,
+    |weather| weather.has_tracker = false,
 ];
 
 fn fails(run: &Run, trials: &mut usize) -> bool {

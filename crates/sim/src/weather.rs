@@ -5,7 +5,8 @@
 //! folders disappear, machines are put back from a backup, one of them may be a reader that cheats.
 //! From [`BUSY_SEEDS`] on the users also do what programs do: copy trees, save with a backup, put
 //! one kind of thing in the place of another, turn directories inside out. From [`SLOW_SEEDS`] on
-//! writing an index takes time, as it does in the host.
+//! writing an index takes time, as it does in the host. From [`TRACKED_SEEDS`] on machines do not
+//! know where others are, and find them through a tracker.
 
 use crate::dice::Dice;
 
@@ -20,6 +21,9 @@ pub const BUSY_SEEDS: u64 = 60_000;
 
 /// From here on writing an index takes time, and engines go on meanwhile.
 pub const SLOW_SEEDS: u64 = 200_000;
+
+/// From here on machines find each other through a tracker.
+pub const TRACKED_SEEDS: u64 = 300_000;
 
 /// Ticks from here on are those of file systems that keep whole seconds.
 const COARSE_TICK: Millis = 1_000;
@@ -79,6 +83,12 @@ pub struct Weather {
     pub commit_trouble_percent: u64,
     /// Of the deeds, so many percent are of many steps.
     pub busy_percent: u64,
+    /// Machines find each other through a tracker.
+    pub has_tracker: bool,
+    /// Who is not heard for so many seconds is gone for it.
+    pub tracker_timeout_s: u16,
+    /// It dies, or somebody loses his way to it or is moved, about this often.
+    pub tracker_every: Millis,
 }
 
 impl Weather {
@@ -100,12 +110,6 @@ impl Weather {
         if seed < MILD_SEEDS {
             return mild;
         }
-        // Each kind of trouble is left out of most runs, so that some show one kind alone.
-        let often = |dice: &mut Dice, span: Millis| match dice.below(10) {
-            0..6 => 0,
-            6..9 => span / 2,
-            _ => span / 8,
-        };
         let span = mild.span;
         let wild = Self {
             machines: pick(&mut dice, &[2, 2, 2, 3, 3, 4, 5]) as usize,
@@ -139,10 +143,32 @@ impl Weather {
             return wild;
         }
         let mut dice = Dice::new(seed ^ 0xc033);
-        Self {
+        let slow = Self {
             commit_ms: pick(&mut dice, &[0, 3, 50, 50, 800]),
             commit_trouble_percent: pick(&mut dice, &[0, 0, 5]),
             ..wild
+        };
+        if seed < TRACKED_SEEDS {
+            return slow;
         }
+        let mut dice = Dice::new(seed ^ 0x7ac4);
+        let tracker_every = often(&mut dice, span);
+        let tracker_timeout_s = if dice.chance(30) { 30 } else { 300 };
+        Self {
+            has_tracker: true,
+            tracker_timeout_s,
+            tracker_every,
+            ..slow
+        }
+    }
+}
+
+/// How often one kind of trouble strikes. Each is left out of most runs, so that some show one kind
+/// alone.
+fn often(dice: &mut Dice, span: Millis) -> Millis {
+    match dice.below(10) {
+        0..6 => 0,
+        6..9 => span / 2,
+        _ => span / 8,
     }
 }

@@ -3,11 +3,14 @@
 //! anywhere.
 
 use ahoy_logic::sync::planted::{Bug, plant};
-use ahoy_sim::weather::MILD_SEEDS;
+use ahoy_sim::weather::{MILD_SEEDS, TRACKED_SEEDS};
 use ahoy_sim::{Flaw, Run};
 
 /// How many seeds of each weather there are to find it; `tests/seeds.rs` runs the same ones.
 const SEEDS: u64 = 500;
+
+/// The same of those with a tracker.
+const TRACKED: u64 = 100;
 
 /// The first seed that fails.
 fn first_failing(flaw: Option<Flaw>) -> Option<u64> {
@@ -18,7 +21,10 @@ fn first_failing(flaw: Option<Flaw>) -> Option<u64> {
         };
         run.play(false).is_err()
     };
-    (MILD_SEEDS..MILD_SEEDS + SEEDS).chain(0..SEEDS).find(fails)
+    let mut seeds = (MILD_SEEDS..MILD_SEEDS + SEEDS)
+        .chain(0..SEEDS)
+        .chain(TRACKED_SEEDS..TRACKED_SEEDS + TRACKED);
+    seeds.find(fails)
 }
 
 #[test]
@@ -59,6 +65,8 @@ fn faults_of_the_host_are_found() {
         Flaw::ContentNotVerified,
         Flaw::RootNotWatched,
         Flaw::IndexNotWritten,
+        Flaw::TrackerMute,
+        Flaw::TrackerClockStands,
     ];
     let missed = flaws.into_iter().filter(|flaw| {
         let found = first_failing(Some(*flaw));

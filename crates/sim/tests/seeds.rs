@@ -2,7 +2,7 @@
 //! at the end the world is held against sync-11, sync-12, sync-20, sync-22, sync-23, sync-25,
 //! sync-27, sync-53 and sync-54.
 
-use ahoy_sim::weather::{MILD_SEEDS, Weather};
+use ahoy_sim::weather::{MILD_SEEDS, TRACKED_SEEDS, Weather};
 use ahoy_sim::{Passed, Run, shrink};
 
 /// Seeds that once failed, each with what it taught: a number and a sentence on each line.
@@ -11,6 +11,7 @@ const LESSONS: &str = include_str!("seeds.txt");
 /// How many seeds of each weather a test run takes; `ahoy sim` takes as many as one likes.
 const MILD: u64 = 500;
 const WILD: u64 = 500;
+const TRACKED: u64 = 200;
 
 fn run(seed: u64) -> Result<Passed, String> {
     Run::of(seed)
@@ -39,6 +40,11 @@ fn everything_converges_and_nothing_is_lost_in_wild_weather() {
 }
 
 #[test]
+fn machines_find_each_other_through_a_tracker_that_comes_and_goes() {
+    all_pass(TRACKED_SEEDS..TRACKED_SEEDS + TRACKED);
+}
+
+#[test]
 fn lessons_stay_learnt() {
     let lines = LESSONS.lines().filter(|line| !line.starts_with('#'));
     for line in lines {
@@ -52,7 +58,8 @@ fn lessons_stay_learnt() {
 
 #[test]
 fn a_seed_is_the_same_run_twice() {
-    for seed in (0..10).chain(MILD_SEEDS..MILD_SEEDS + 10) {
+    let tracked = TRACKED_SEEDS..TRACKED_SEEDS + 10;
+    for seed in (0..10).chain(MILD_SEEDS..MILD_SEEDS + 10).chain(tracked) {
         let run = Run::of(seed);
         assert_eq!(run.play(false), run.play(false), "seed {seed}");
     }

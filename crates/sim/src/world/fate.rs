@@ -75,6 +75,10 @@ impl World {
                 self.machines[machine].skew = skew;
             }
             Doing::Away => self.root_away(),
+            Doing::Tracker => {
+                let machine = self.any_machine();
+                self.strike_tracker(machine);
+            }
         }
     }
 
@@ -231,6 +235,9 @@ impl World {
             | Event::HangUp { .. }
             | Event::Planned { .. }
             | Event::Connect
+            | Event::Word { .. }
+            | Event::TrackerDue
+            | Event::TrackerStarts
             | Event::Start { .. }
             | Event::RootBack { .. } => false,
         };

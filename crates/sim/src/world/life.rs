@@ -4,6 +4,7 @@ use ahoy_logic::sync::{Engine, Identity, Input, Rights};
 use ahoy_wire::sync::{Label, RelPath, ReplicaId};
 
 use super::commit::Backlog;
+use super::meet::Places;
 use super::{Event, Index, Machine, Mail, Scan, World, wall};
 use crate::Flaw;
 use crate::disk::{Content, Disk};
@@ -43,6 +44,8 @@ impl World {
             unsynced: false,
             doom: None,
             backlog: Backlog::default(),
+            places: Places::default(),
+            finder: None,
         }
     }
 
@@ -79,7 +82,11 @@ impl World {
             }
         }
         self.scan_soon(machine);
-        self.soon(500, Event::Connect);
+        if self.weather.has_tracker {
+            self.begin_to_find(machine);
+        } else {
+            self.soon(500, Event::Connect);
+        }
     }
 
     /// Looks at everything.
@@ -105,6 +112,7 @@ impl World {
         self.machines[machine].doom = None;
         self.drop_orders(machine);
         self.note(machine, "dies", String::new);
+        self.end_finding(machine);
         for link in 0..self.links.len() {
             if let Some(end) = self.links[link].ends.iter().position(|it| *it == machine) {
                 self.links[link].open[end] = false;
@@ -159,6 +167,7 @@ impl World {
         self.weather.twin_percent = 0;
         self.weather.commit_trouble_percent = 0;
         self.weather.reader_cheats = false;
+        self.start_tracker();
         for machine in 0..self.machines.len() {
             self.machines[machine].full_until = 0;
             self.machines[machine].doom = None;

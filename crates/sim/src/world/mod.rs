@@ -13,12 +13,15 @@ mod fate;
 mod hands;
 mod judge;
 mod life;
+mod meet;
 mod net;
+mod tracker;
 mod turn;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ahoy_logic::sync::meet::Dial;
 use ahoy_logic::sync::{Engine, Input, LinkId, Look, Print, Rights, Row, Step};
 use ahoy_wire::sync::{Dot, Hash, Message, Name, NodeId, RelPath, ReplicaId, Value};
 
@@ -45,6 +48,14 @@ enum Mail {
     Tick,
     /// The index has been written.
     Committed,
+    /// An attempt to connect to the tracker comes to its end.
+    Connects {
+        attempt: u64,
+    },
+    /// A dial comes to its end.
+    Dials(Dial),
+    /// Time has passed for whoever looks for others.
+    Find,
 }
 
 /// What is left of a scan.
@@ -81,6 +92,14 @@ enum Event {
         doing: Doing,
     },
     Connect,
+    /// Something arrives on a connection to the tracker.
+    Word {
+        line: usize,
+        to: tracker::End,
+        word: tracker::Word,
+    },
+    TrackerDue,
+    TrackerStarts,
     Start {
         machine: usize,
     },
@@ -132,6 +151,8 @@ struct Machine {
     unsynced: bool,
     doom: Option<Doom>,
     backlog: commit::Backlog,
+    places: meet::Places,
+    finder: Option<meet::Finder>,
 }
 
 struct Link {
@@ -164,6 +185,7 @@ pub struct World {
     queue: BTreeMap<(Millis, u64), Event>,
     machines: Vec<Machine>,
     links: Vec<Link>,
+    tracker: tracker::Harbor,
     /// Contents that users wrote, with the machine where they did.
     written: BTreeMap<Content, usize>,
     /// The same by their hashes.
@@ -206,6 +228,7 @@ impl World {
             queue: BTreeMap::new(),
             machines: Vec::new(),
             links: Vec::new(),
+            tracker: tracker::Harbor::default(),
             written: BTreeMap::new(),
             hashes: BTreeMap::new(),
             tokens: 0,
@@ -231,6 +254,7 @@ impl World {
             world.at(start, Event::Start { machine: index });
         }
         world.at(1, Event::Connect);
+        world.start_tracker();
         let plan = if world.weather.is_wild {
             Plan::of(world.seed, &world.weather)
         } else {
@@ -255,6 +279,7 @@ impl World {
         self.pass_until(self.weather.span)?;
         self.heal();
         self.pass_until(self.now + HEAL)?;
+        self.judge_finders()?;
         self.confirm_empty();
         self.pass_until(self.now + HEAL)?;
         self.judge()?;
@@ -271,6 +296,7 @@ impl World {
         if self.things(victim) != want {
             return Err(self.fault("deleted files came back, or too much is gone"));
         }
+        self.judge_the_dead()?;
         Ok(Passed {
             trace: *self.trace.finalize().as_bytes(),
             events: self.events,
@@ -300,10 +326,19 @@ impl World {
 
     /// Writes it down, if anybody reads it.
     fn note(&mut self, machine: usize, kind: &'static str, text: impl FnOnce() -> String) {
+        self.note_of(Some(machine), kind, text);
+    }
+
+    fn note_of(
+        &mut self,
+        machine: Option<usize>,
+        kind: &'static str,
+        text: impl FnOnce() -> String,
+    ) {
         if let Some(story) = &mut self.story {
             story.push(Line {
                 at_ms: self.now,
-                machine: Some(machine),
+                machine,
                 kind,
                 text: text(),
             });
@@ -368,6 +403,9 @@ impl World {
             Event::HangUp { link } => self.cut(link),
             Event::Planned { place, doing } => self.strike(place, doing),
             Event::Connect => self.connect(),
+            Event::Word { line, to, word } => self.hear_word(line, to, word),
+            Event::TrackerDue => self.wake_tracker(),
+            Event::TrackerStarts => self.start_tracker(),
             Event::Start { machine } => self.start(machine),
             Event::RootBack { machine } => self.root_back(machine),
         }
@@ -385,6 +423,9 @@ impl World {
                 self.turn(machine, Input::Tick);
             }
             Mail::Committed => self.committed(machine),
+            Mail::Connects { attempt } => self.connect_to_tracker(machine, attempt),
+            Mail::Dials(dial) => self.dial(machine, dial),
+            Mail::Find => self.find(machine),
         }
     }
 }

@@ -12,26 +12,38 @@ use super::{Event, Link, Mail, World};
 use crate::Flaw;
 
 impl World {
+    /// Everybody meets whom he can, where no tracker is needed for that.
     pub(super) fn connect(&mut self) {
+        if self.weather.has_tracker {
+            return;
+        }
         for a in 0..self.machines.len() {
             for b in a + 1..self.machines.len() {
-                let strangers = self.weather.row_of_friends && b != a + 1;
-                let is_theirs = |link: &&Link| link.is_up && link.ends == [a, b];
-                let links = self.links.iter().filter(is_theirs).count();
                 let asleep = self.machines[a].engine.is_none() || self.machines[b].engine.is_none();
-                if strangers || asleep {
-                    continue;
-                }
-                if links == 0 {
-                    self.link(a, b);
-                } else if links == 1 && self.dice_if_wild(self.weather.twin_percent) {
-                    let old = self.links.iter().position(|link| is_theirs(&link));
-                    let new = self.link(a, b);
-                    let given_up = old.filter(|_| self.dice.chance(50)).unwrap_or(new);
-                    self.soon(500, Event::HangUp { link: given_up });
-                    self.soon(3000, Event::Connect);
+                if !asleep && !self.are_strangers(a, b) {
+                    self.meets(a, b);
                 }
             }
+        }
+    }
+
+    /// Whether two machines cannot reach each other.
+    pub(super) fn are_strangers(&self, a: usize, b: usize) -> bool {
+        self.weather.row_of_friends && a.abs_diff(b) != 1
+    }
+
+    /// Two machines that can meet do so; the one with the smaller number comes first.
+    pub(super) fn meets(&mut self, a: usize, b: usize) {
+        let is_theirs = |link: &&Link| link.is_up && link.ends == [a, b];
+        let links = self.links.iter().filter(is_theirs).count();
+        if links == 0 {
+            self.link(a, b);
+        } else if links == 1 && self.dice_if_wild(self.weather.twin_percent) {
+            let old = self.links.iter().position(|link| is_theirs(&link));
+            let new = self.link(a, b);
+            let given_up = old.filter(|_| self.dice.chance(50)).unwrap_or(new);
+            self.soon(500, Event::HangUp { link: given_up });
+            self.soon(3000, Event::Connect);
         }
     }
 
@@ -52,6 +64,7 @@ impl World {
         for (machine, other, link) in [(a, b, ids[0]), (b, a, ids[1])] {
             let rights = self.machines[other].rights;
             self.give(machine, Input::Opened { link, rights });
+            self.met(machine, other);
         }
         index
     }
@@ -74,8 +87,9 @@ impl World {
     pub(super) fn close(&mut self, link: usize, end: usize) {
         let was_open = std::mem::replace(&mut self.links[link].open[end], false);
         if was_open || !self.weather.is_wild {
-            let (machine, link) = (self.links[link].ends[end], self.links[link].ids[end]);
-            self.give(machine, Input::Closed { link });
+            let (ends, id) = (self.links[link].ends, self.links[link].ids[end]);
+            self.give(ends[end], Input::Closed { link: id });
+            self.parted(ends[end], ends[1 - end]);
         }
     }
 
