@@ -126,7 +126,7 @@ impl Engine {
             unnoted: Unnoted::default(),
             numbers,
         };
-        engine.work.set_order(engine.who.replica);
+        engine.work.turns.set_me(engine.who.replica);
         for row in rows {
             engine.restore(row);
         }

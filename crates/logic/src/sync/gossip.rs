@@ -9,6 +9,7 @@ use ahoy_wire::sync::{Hello, INLINE_BYTES_MAX, Message, NodeId, Records, Replica
 
 use super::engine::{Engine, LinkProgress};
 use super::planted::{self, Bug};
+use super::turns::Holder;
 use super::{Effect, LinkId, Outgoing, Rights, Row};
 
 /// Most records in one batch.
@@ -93,8 +94,12 @@ impl Gossip {
         self.links.keys().copied()
     }
 
-    pub(super) fn replica(&self, link: LinkId) -> Option<ReplicaId> {
-        self.links.get(&link)?.who.as_ref().map(|who| who.replica)
+    /// The open links, with who is at the other end.
+    pub(super) fn holders(&self) -> impl Iterator<Item = Holder> + '_ {
+        self.links.iter().map(|(link, state)| Holder {
+            link: *link,
+            replica: state.who.as_ref().map(|who| who.replica),
+        })
     }
 
     pub(super) fn progress(&self, log: &BTreeMap<u64, NodeId>) -> Vec<LinkProgress> {
@@ -165,7 +170,7 @@ impl Engine {
 
     pub(super) fn closed(&mut self, link: LinkId) {
         self.gossip.links.remove(&link);
-        self.work.link_closed(link);
+        self.work.turns.link_closed(link);
     }
 
     pub(super) fn heard(&mut self, link: LinkId, message: Message) {

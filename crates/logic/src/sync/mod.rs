@@ -29,6 +29,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 pub mod tree;
+mod turns;
 mod unnoted;
 mod unread;
 mod work;

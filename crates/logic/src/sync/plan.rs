@@ -78,8 +78,8 @@ impl Engine {
             }
             let Some(id) = self.work.next_ready() else {
                 // Whoever is ready has had a chance to be the one that is fetched first.
-                let links: Vec<_> = self.gossip.open_links().collect();
-                let Some(next) = self.work.take_unfetched(&links) else {
+                let open: Vec<_> = self.gossip.holders().collect();
+                let Some(next) = self.work.turns.take_next(&open) else {
                     return;
                 };
                 self.touch(next);
@@ -657,11 +657,11 @@ impl Engine {
                 // and to try it again at once would be to try for ever.
                 self.work.donor_is_bad(job);
                 self.look_at_donor(job);
-                self.work.refused(id, job.fetched);
+                self.work.turns.refused(id, job.fetched);
             }
             Trouble::Corrupt => {
                 self.work.donor_is_bad(job);
-                self.work.refused(id, job.fetched);
+                self.work.turns.refused(id, job.fetched);
                 tell(
                     self,
                     "what arrived is not what was announced; trying elsewhere".into(),

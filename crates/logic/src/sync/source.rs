@@ -11,7 +11,8 @@ use super::engine::Engine;
 use super::plan::Verdict;
 use super::planted::{self, Bug};
 use super::tree::Goal;
-use super::{LinkId, Print, Source, Synced};
+use super::turns::Holder;
+use super::{Print, Source, Synced};
 
 /// How often the author of a lost content is asked for it before it counts as gone.
 const AUTHOR_REFUSALS: u32 = 4;
@@ -73,14 +74,14 @@ impl Engine {
         if let Some(bytes) = self.work.take_content(id, hash) {
             return Ok(Source::Here(bytes));
         }
-        if !self.work.take_turn(id) {
-            self.work.wait_for_fetch(id);
+        if !self.work.turns.take(id) {
+            self.work.turns.wait(id);
             return Err(Verdict::Pending);
         }
-        let links: Vec<LinkId> = self.gossip.open_links().collect();
-        match self.work.pick_link(id, &links) {
-            Some(link) if !self.work.may_ask(link, &links) => {
-                self.work.wait_for_fetch(id);
+        let open: Vec<Holder> = self.gossip.holders().collect();
+        match self.work.turns.pick_link(id, &open) {
+            Some(link) if !self.work.turns.may_ask(link, &open) => {
+                self.work.turns.wait(id);
                 Err(Verdict::Pending)
             }
             Some(link) => {
@@ -88,10 +89,10 @@ impl Engine {
                 Ok(Source::Peer { link, basis })
             }
             None => {
-                if !links.is_empty() {
+                if !open.is_empty() {
                     // Everybody has said no, perhaps because the file was being moved just then.
-                    let asked = self.work.ask_again(id);
-                    if asked >= self.refusals_enough(id) && self.is_orphan(id, hash, &links) {
+                    let asked = self.work.turns.ask_again(id);
+                    if asked >= self.refusals_enough(id) && self.is_orphan(id, hash, &open) {
                         self.give_up(id);
                         return Err(Verdict::Again);
                     }
@@ -123,7 +124,7 @@ impl Engine {
     /// Of the first only the author may say that it is gone: a refusal can mean that the file was
     /// not where its machine believed it to be. Of the second a user has seen the content and
     /// deleted it, so that it is enough that the author is here (and has been asked).
-    fn is_orphan(&self, id: NodeId, hash: Hash, links: &[LinkId]) -> bool {
+    fn is_orphan(&self, id: NodeId, hash: Hash, open: &[Holder]) -> bool {
         let Some(node) = self.tree.node(id) else {
             return false;
         };
@@ -134,8 +135,8 @@ impl Engine {
         let body = &node.record.body;
         let author = body.dot.replica;
         let is_author = |name: ReplicaId| name.is_kin(author);
-        let is_here = |link: &LinkId| self.gossip.replica(*link).is_some_and(is_author);
+        let is_here = |holder: &Holder| holder.replica.is_some_and(is_author);
         let is_mine = self.numbers.is_own(author);
-        is_mine || (body.value.is_gone() && links.iter().any(is_here))
+        is_mine || (body.value.is_gone() && open.iter().any(is_here))
     }
 }

@@ -16,62 +16,6 @@ use crate::moment::Moment;
 
 const PEER: LinkId = LinkId(1);
 
-// Machines that join together fetch in different orders, so that they have something to give to
-// each other.
-#[test]
-fn each_machine_fetches_in_an_order_of_its_own() {
-    let nodes: Vec<NodeId> = (0..100_u64)
-        .map(|n| {
-            let bytes = n.wrapping_mul(0x5851_F42D_4C95_7F2D).to_be_bytes();
-            NodeId(std::array::from_fn(|at| bytes[at % 8]))
-        })
-        .collect();
-    let order = |replica| {
-        let mut work = super::work::Work::default();
-        work.set_order(ReplicaId(replica));
-        nodes.iter().for_each(|id| work.wait_for_fetch(*id));
-        std::iter::from_fn(|| work.take_unfetched(&[PEER])).collect::<Vec<NodeId>>()
-    };
-    let orders: Vec<Vec<NodeId>> = (1..=4).map(order).collect();
-    for (number, one) in orders.iter().enumerate() {
-        let mut all = one.clone();
-        all.sort_unstable();
-        let mut sorted = nodes.clone();
-        sorted.sort_unstable();
-        assert_eq!(all, sorted, "every node has its turn once");
-        for other in &orders[..number] {
-            let same = one[..10].iter().filter(|id| other[..10].contains(id));
-            assert!(same.count() < 5, "the first ten are much the same");
-        }
-    }
-    let mut work = super::work::Work::default();
-    assert_eq!(work.take_unfetched(&[PEER]), None);
-    assert!(work.may_ask(PEER, &[PEER]));
-}
-
-#[test]
-fn what_few_offer_is_fetched_first() {
-    let other = LinkId(PEER.0 + 1);
-    let nodes: Vec<NodeId> = (1..=40).map(|n| NodeId([n; 16])).collect();
-    let mut work = super::work::Work::default();
-    for (number, id) in nodes.iter().enumerate() {
-        work.crave(*id, Some((Hash([1; 32]), 100_000)));
-        work.offer(*id, PEER);
-        if number % 2 == 0 {
-            work.offer(*id, other);
-        }
-        work.wait_for_fetch(*id);
-    }
-    let taken: Vec<NodeId> = std::iter::from_fn(|| work.take_unfetched(&[PEER, other])).collect();
-    let is_rare = |id: &NodeId| id.0[0].is_multiple_of(2);
-    assert_eq!(taken.len(), 40);
-    assert!(taken[..20].iter().all(is_rare) && !taken[20..].iter().any(is_rare));
-    // The turn is one node's, and once.
-    let last = taken[39];
-    assert!(!work.take_turn(taken[0]));
-    assert!(work.take_turn(last) && !work.take_turn(last));
-}
-
 struct Bench {
     engine: Engine,
     now_ms: u64,

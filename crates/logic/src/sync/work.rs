@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahoy_wire::sync::{Hash, Mtime, Name, NodeId, RelPath, ReplicaId};
+use ahoy_wire::sync::{Hash, Mtime, Name, NodeId, RelPath};
 
+use super::turns::Turns;
 use super::{Act, JobId, LinkId, Print, Source, Synced};
 use crate::moment::Moment;
 
@@ -16,15 +17,6 @@ const INBOX_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// Below this peers may go on sending.
 const INBOX_BYTES_ROOM: u64 = 24 * 1024 * 1024;
-
-/// Most files that are being fetched from peers at one time.
-const FETCHES_MAX: usize = 16;
-
-/// So many of one peer in any case.
-const FETCHES_EACH: usize = 4;
-
-/// How many nodes that wait for their turn are looked at for one whose source has room.
-const UNFETCHED_LOOKED_AT: usize = 256;
 
 /// Stands where a fingerprint is not known yet.
 pub const NO_PRINT: Print = Print {
@@ -96,27 +88,19 @@ pub struct Work {
     /// What is in the parking place, and the index knows nothing of.
     strays: BTreeSet<NodeId>,
     unsourced: BTreeSet<NodeId>,
-    /// In this machine's own order.
-    unfetched: BTreeMap<[u8; 16], NodeId>,
-    /// Of those, the one whose turn it is.
-    chosen: Option<NodeId>,
-    /// What makes that order: a node's number, with this over it.
-    order: [u8; 16],
+    /// What waits for its turn to be fetched from a peer.
+    pub turns: Turns,
     jobs: BTreeMap<JobId, Job>,
     job_of: BTreeMap<NodeId, JobId>,
     name_jobs: BTreeMap<(NodeId, Name), JobId>,
     below: BTreeMap<NodeId, BTreeSet<JobId>>,
     last_job: u64,
-    fetching: BTreeMap<LinkId, usize>,
     craving: BTreeMap<NodeId, (Hash, u64)>,
     cravers: BTreeSet<(Hash, NodeId)>,
     bytes_left: u64,
     inbox: BTreeMap<NodeId, (Hash, Arc<[u8]>)>,
     inbox_bytes: u64,
-    offers: BTreeMap<NodeId, BTreeSet<LinkId>>,
-    refusals: BTreeMap<NodeId, BTreeSet<LinkId>>,
     bad_donors: BTreeMap<NodeId, BTreeMap<RelPath, Print>>,
-    refused_rounds: BTreeMap<NodeId, u32>,
 }
 
 impl Work {
@@ -125,7 +109,7 @@ impl Work {
     /// Nodes that are not done.
     pub fn left(&self) -> u64 {
         let waiting = self.waits_on.len() + self.later.len() + self.stranded.len();
-        let sourceless = self.unsourced.len() + self.unfetched.len();
+        let sourceless = self.unsourced.len() + self.turns.left();
         (self.ready.len() + self.jobs.len() + waiting + sourceless) as u64
     }
 
@@ -153,8 +137,8 @@ impl Work {
             .iter()
             .map(|id| format!("{id:?} has no source"));
         let queued = self
-            .unfetched
-            .values()
+            .turns
+            .waiting()
             .map(|id| format!("{id:?} waits for a free fetch"));
         let all = ready.chain(busy).chain(waits).chain(later);
         all.chain(stranded)
@@ -171,12 +155,9 @@ impl Work {
             .keys()
             .chain(self.waits_on.keys())
             .chain(self.later_of.keys());
-        let sets = self
-            .stranded
-            .iter()
-            .chain(&self.unsourced)
-            .chain(self.unfetched.values());
-        ready.chain(keyed.copied()).chain(sets.copied()).collect()
+        let sets = self.stranded.iter().chain(&self.unsourced);
+        let all = ready.chain(keyed.copied()).chain(sets.copied());
+        all.chain(self.turns.waiting()).collect()
     }
 
     /// Content bytes that are still to come.
@@ -231,11 +212,6 @@ impl Work {
         self.unsourced.insert(id);
     }
 
-    pub fn wait_for_fetch(&mut self, id: NodeId) {
-        let key = self.own_key(id);
-        self.unfetched.insert(key, id);
-    }
-
     fn stop_waiting(&mut self, id: NodeId) {
         if let Some(on) = self.waits_on.remove(&id)
             && let Some(waiters) = self.waiters.get_mut(&on)
@@ -247,8 +223,7 @@ impl Work {
         }
         self.stranded.remove(&id);
         self.unsourced.remove(&id);
-        let key = self.own_key(id);
-        self.unfetched.remove(&key);
+        self.turns.stop_waiting(id);
     }
 
     pub fn take_waiters(&mut self, on: NodeId) -> BTreeSet<NodeId> {
@@ -323,10 +298,8 @@ impl Work {
         self.stop_waiting(id);
         self.hurry(id);
         self.pauses.remove(&id);
-        self.offers.remove(&id);
-        self.refusals.remove(&id);
+        self.turns.settled(id);
         self.bad_donors.remove(&id);
-        self.refused_rounds.remove(&id);
         self.drop_content(id);
     }
 
@@ -402,7 +375,7 @@ impl Work {
             self.job_of.insert(other, id);
         }
         if let Some(link) = fetched {
-            *self.fetching.entry(link).or_insert(0) += 1;
+            self.turns.begin(link);
         }
         for key in &job.keys {
             self.name_jobs.insert(key.clone(), id);
@@ -434,10 +407,8 @@ impl Work {
                 }
             }
         }
-        if let Some(link) = job.fetched
-            && let Some(count) = self.fetching.get_mut(&link)
-        {
-            *count = count.saturating_sub(1);
+        if let Some(link) = job.fetched {
+            self.turns.end(link);
         }
         Some(job)
     }
@@ -556,110 +527,13 @@ impl Work {
 
     /// A peer says that it holds this version.
     pub fn offer(&mut self, id: NodeId, link: LinkId) {
-        if self.craving.contains_key(&id) || !self.offers.contains_key(&id) {
-            self.offers.entry(id).or_default().insert(link);
-        }
-        if let Some(refusals) = self.refusals.get_mut(&id) {
-            refusals.remove(&link);
-        }
-    }
-
-    pub fn refused(&mut self, id: NodeId, link: Option<LinkId>) {
-        if let Some(link) = link {
-            self.refusals.entry(id).or_default().insert(link);
-        }
-    }
-
-    /// Everybody has refused this content; asks all of them once more. How often that was so.
-    pub fn ask_again(&mut self, id: NodeId) -> u32 {
-        self.refusals.remove(&id);
-        let rounds = self.refused_rounds.entry(id).or_insert(0);
-        *rounds += 1;
-        *rounds
-    }
-
-    fn may_fetch(&self) -> bool {
-        self.fetching.values().sum::<usize>() < FETCHES_MAX
-    }
-
-    /// The least busy of the links that have said to hold it, or else of those that have not yet
-    /// said no.
-    pub fn pick_link(&self, id: NodeId, open: &[LinkId]) -> Option<LinkId> {
-        let refusals = self.refusals.get(&id);
-        let offers = self.offers.get(&id);
-        let has_refused = |link: &LinkId| refusals.is_some_and(|r| r.contains(link));
-        let key = |link: &LinkId| {
-            let offered = offers.is_some_and(|o| o.contains(link));
-            (
-                !offered,
-                self.fetching.get(link).copied().unwrap_or(0),
-                *link,
-            )
-        };
-        open.iter()
-            .filter(|link| !has_refused(link))
-            .min_by_key(|link| key(link))
-            .copied()
+        let is_wanted = self.craving.contains_key(&id);
+        self.turns.offer(id, link, is_wanted);
     }
 
     /// A link is new: whatever lacks a source may find it there.
     pub fn take_unsourced(&mut self) -> BTreeSet<NodeId> {
         std::mem::take(&mut self.unsourced)
-    }
-
-    /// Each machine fetches in an order of its own, so that machines which join together have
-    /// something to give to each other, and the one that they join sends little twice.
-    pub fn set_order(&mut self, replica: ReplicaId) {
-        // 2^64 over the golden ratio: close numbers get orders that are far from each other.
-        let spread = replica.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
-        self.order = std::array::from_fn(|at| spread[at % 8]);
-    }
-
-    fn own_key(&self, NodeId(id): NodeId) -> [u8; 16] {
-        std::array::from_fn(|at| id[at] ^ self.order[at])
-    }
-
-    /// Whether one more fetch from this link leaves the others something to do.
-    pub fn may_ask(&self, link: LinkId, open: &[LinkId]) -> bool {
-        let most = (FETCHES_MAX / open.len().max(1)).max(FETCHES_EACH);
-        self.fetching.get(&link).is_none_or(|count| *count < most)
-    }
-
-    /// The node whose turn to be fetched it is, if there is room for one: of those whose source has
-    /// room, one that few others offer, so that what only one machine has goes out from there once
-    /// and on from whoever has it then. If there is no room, a fetch is under way, whose end is the
-    /// next occasion.
-    pub fn take_unfetched(&mut self, open: &[LinkId]) -> Option<NodeId> {
-        if !self.may_fetch() {
-            return None;
-        }
-        let has_room = |(_, id): &(&[u8; 16], &NodeId)| {
-            let link = self.pick_link(**id, open);
-            link.is_none_or(|link| self.may_ask(link, open))
-        };
-        let first = self.unfetched.iter().take(UNFETCHED_LOOKED_AT);
-        let mut first = first.filter(has_room);
-        let (key, _) = if open.len() > 1 {
-            first.min_by_key(|(_, id)| self.offers.get(id).map_or(0, BTreeSet::len))
-        } else {
-            first.next()
-        }?;
-        let key = *key;
-        self.chosen = self.unfetched.remove(&key);
-        self.chosen
-    }
-
-    /// Whether it was this node's turn to be fetched, and there is still room; it is not its turn
-    /// any more. Something else may have held the node up since it was chosen.
-    pub fn take_turn(&mut self, id: NodeId) -> bool {
-        self.chosen.take_if(|chosen| *chosen == id).is_some() && self.may_fetch()
-    }
-
-    pub fn link_closed(&mut self, link: LinkId) {
-        self.fetching.remove(&link);
-        for links in self.offers.values_mut().chain(self.refusals.values_mut()) {
-            links.remove(&link);
-        }
     }
 }
 
