@@ -6,8 +6,11 @@ use ahoy_logic::sync::planted::{Bug, plant};
 use ahoy_sim::weather::{MILD_SEEDS, TRACKED_SEEDS};
 use ahoy_sim::{Flaw, Run};
 
-/// How many seeds of each weather there are to find it; `tests/seeds.rs` runs the same ones.
-const SEEDS: u64 = 500;
+/// How many seeds of wild weather there are to find it; `tests/seeds.rs` runs the same ones.
+const WILD: u64 = 1000;
+
+/// The same of mild weather.
+const MILD: u64 = 500;
 
 /// The same of those with a tracker.
 const TRACKED: u64 = 100;
@@ -21,8 +24,8 @@ fn first_failing(flaw: Option<Flaw>) -> Option<u64> {
         };
         run.play(false).is_err()
     };
-    let mut seeds = (MILD_SEEDS..MILD_SEEDS + SEEDS)
-        .chain(0..SEEDS)
+    let mut seeds = (MILD_SEEDS..MILD_SEEDS + WILD)
+        .chain(0..MILD)
         .chain(TRACKED_SEEDS..TRACKED_SEEDS + TRACKED);
     seeds.find(fails)
 }

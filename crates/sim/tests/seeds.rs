@@ -10,7 +10,7 @@ const LESSONS: &str = include_str!("seeds.txt");
 
 /// How many seeds of each weather a test run takes; `ahoy sim` takes as many as one likes.
 const MILD: u64 = 500;
-const WILD: u64 = 500;
+const WILD: u64 = 1000;
 const TRACKED: u64 = 200;
 
 fn run(seed: u64) -> Result<Passed, String> {

@@ -212,6 +212,7 @@ impl Engine {
             {
                 self.local.found(id, Some(&known));
                 self.local.unread.done(dir, &name);
+                self.unnoted.forget(id);
                 return;
             }
             _ => {}
@@ -268,6 +269,9 @@ impl Engine {
             .tree
             .dir_by_inode(&print)
             .filter(|twin| !self.work.is_busy(*twin));
+        if twin.is_some_and(|twin| self.tree.above(dir).chain([dir]).any(|it| it == twin)) {
+            return self.doubt_the_way_to(path);
+        }
         let here = at.filter(|id| self.is_dir_on_disk(*id));
         match (twin, here) {
             (Some(twin), _) if at != Some(twin) => {
@@ -295,6 +299,17 @@ impl Engine {
         {
             self.look(Look::Below(path));
         }
+    }
+
+    /// What was seen there was a directory that is believed to be on the way there. No directory is
+    /// in itself, so the way is another one by now, and it is not known yet which.
+    fn doubt_the_way_to(&mut self, path: &RelPath) {
+        let mut at = path.clone();
+        while let Some((above, name)) = at.split() {
+            self.look(Look::At(above.clone(), name));
+            at = above;
+        }
+        self.look(Look::Below(path.clone()));
     }
 
     fn saw_file(
@@ -438,7 +453,9 @@ impl Engine {
         let Some(synced) = node.synced.clone() else {
             return;
         };
+        let held = self.is_reader().then(|| node.record.body.clone());
         self.local.found(id, Some(&synced.print));
+        let late = self.take_unnoted_body(id, &value);
         if synced.value.same_content(&value) && self.is_rotten(id) {
             // Somebody touched it, but these are still not his bytes.
             self.refresh_print(id, print);
@@ -456,9 +473,8 @@ impl Engine {
         }
         // A run that ended before it could note what it had done. Of what a writer's user has put
         // there himself in this run, others have to hear that he wants it there.
-        let is_wanted = self.is_reader() && self.tree.goal_value(id) == Some(&value);
-        let wanted = is_wanted.then(|| node.record.body.clone());
-        if let Some(body) = wanted.or_else(|| self.unnoted_body(id, &value)) {
+        let wanted = held.filter(|_| self.tree.goal_value(id) == Some(&value));
+        if let Some(body) = wanted.or(late) {
             let found = Synced {
                 value,
                 print,
@@ -548,7 +564,15 @@ impl Engine {
             body_clock: Clock::default(),
             place_clock: Clock::default(),
         };
-        if let Some((id, body, place_clock)) = self.unnoted_at(dir, &name, &value) {
+        let late = self.unnoted_at(dir, &name, &value);
+        let plainly = known.filter(|node| !taken(node)).map(|_| plain);
+        if let Some(id) = late.as_ref().map(|late| late.0).or(plainly)
+            && self.work.note_elsewhere(id, dir, &name, print)
+        {
+            // A step for that node is out. Where it is afterwards decides what this is.
+            return;
+        }
+        if let Some((id, body, place_clock)) = late {
             synced.place_clock = place_clock;
             self.note_late(id, body, synced);
             return;

@@ -259,6 +259,8 @@ impl Engine {
             return false;
         }
         self.local.found(id, Some(&synced.print));
+        // What turns up there from now on is not what an earlier run put there.
+        self.unnoted.forget(id);
         self.stir(synced.parent);
         let wanted = self.tree.goal(id) != Goal::Absent;
         self.tree.set_synced(id, None);

@@ -527,6 +527,7 @@ impl Engine {
         self.unnoted.forget(id);
         match (&job.after, print) {
             (After::Become(synced), Some(_)) if self.is_without_path(synced.parent) => {
+                self.forget_below(id);
                 self.tree.set_synced(id, None);
             }
             (After::Become(synced), Some(print)) => {
@@ -586,6 +587,17 @@ impl Engine {
     fn is_without_path(&self, dir: NodeId) -> bool {
         let is_real = dir != NodeId::ROOT && dir != PARKED;
         is_real && self.tree.node(dir).is_none_or(|dir| dir.synced.is_none())
+    }
+
+    /// What is in a directory went with it.
+    fn forget_below(&mut self, id: NodeId) {
+        let children: Vec<NodeId> = self.tree.in_dir(id).map(|(_, child)| child).collect();
+        for child in children {
+            self.forget_below(child);
+            self.tree.set_synced(child, None);
+            self.keep(child);
+            self.touch(child);
+        }
     }
 
     fn look_again(&mut self, job: &super::work::Job) {

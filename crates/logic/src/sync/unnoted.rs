@@ -53,7 +53,7 @@ impl Unnoted {
 }
 
 impl Unnoted {
-    /// This run has put something there itself, and notes it.
+    /// This run has put something there itself, and notes it; or it has seen what became of it.
     pub fn forget(&mut self, id: NodeId) {
         self.wanted.remove(&id);
     }
@@ -74,10 +74,11 @@ impl Engine {
         (is_free && wanted.is(value)).then(|| (id, wanted.body.clone(), wanted.place_clock.clone()))
     }
 
-    /// A known node holds this now: that version, if an earlier run has put it there.
-    pub(super) fn unnoted_body(&self, id: NodeId, value: &Value) -> Option<Body> {
-        let wanted = self.unnoted.wanted.get(&id)?;
-        wanted.is(value).then(|| wanted.body.clone())
+    /// A known node holds this now: that version, if an earlier run has put it there. Once it has
+    /// been seen, everything else that it comes to hold is this run's doing or its user's.
+    pub(super) fn take_unnoted_body(&mut self, id: NodeId, value: &Value) -> Option<Body> {
+        let wanted = self.unnoted.wanted.remove(&id)?;
+        wanted.is(value).then_some(wanted.body)
     }
 
     /// Everything that was looked at has been read, and nothing is under way: whatever comes now is

@@ -56,7 +56,7 @@ pub struct Job {
     pub node: NodeId,
     /// The names that it changes.
     pub keys: Vec<(NodeId, Name)>,
-    /// What was seen of those names meanwhile.
+    /// What was seen meanwhile of those names, and of others that could be of this node.
     pub sightings: Vec<((NodeId, Name), Option<Print>)>,
     /// Something was seen meanwhile in what stands at one of them, and not believed.
     pub seen_inside: bool,
@@ -73,6 +73,15 @@ pub struct Job {
     /// It changes the paths of all that is below the node.
     pub moves: bool,
     above: BTreeSet<NodeId>,
+}
+
+impl Job {
+    /// Notes what was seen at a name last; true.
+    fn saw(&mut self, key: (NodeId, Name), print: Option<Print>) -> bool {
+        self.sightings.retain(|(seen, _)| *seen != key);
+        self.sightings.push((key, print));
+        true
+    }
 }
 
 /// The books.
@@ -435,6 +444,13 @@ impl Work {
         self.jobs.get(job).map(|job| job.node)
     }
 
+    /// What could be this node was seen at a name. True if a step for the node is out, at whose end
+    /// the name is looked at again.
+    pub fn note_elsewhere(&mut self, id: NodeId, dir: NodeId, name: &Name, print: Print) -> bool {
+        let job = self.job_of.get(&id).and_then(|job| self.jobs.get_mut(job));
+        job.is_some_and(|job| job.saw((dir, name.clone()), Some(print)))
+    }
+
     /// Something was seen at a name. True if a step there is out, so that it says nothing yet.
     pub fn note_sighting(&mut self, dir: NodeId, name: &Name, print: Option<Print>) -> bool {
         let key = (dir, name.clone());
@@ -442,10 +458,7 @@ impl Work {
             .name_jobs
             .get(&key)
             .and_then(|job| self.jobs.get_mut(job));
-        let Some(job) = job else { return false };
-        job.sightings.retain(|(seen, _)| *seen != key);
-        job.sightings.push((key, print));
-        true
+        job.is_some_and(|job| job.saw(key, print))
     }
 
     /// Something was seen in a directory at this name that is not known to be there. True if a step
