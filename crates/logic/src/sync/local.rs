@@ -24,6 +24,9 @@ pub struct Local {
     pub(super) missing: BTreeMap<NodeId, Missing>,
     /// The highest number of a look that has been answered.
     pub(super) answered: u64,
+    /// Files that were seen and not believed, by inode number and birth time, with the number of the
+    /// look that tells more.
+    awaited: BTreeMap<(u64, Time), u64>,
     pub(super) missing_inodes: BTreeMap<(u64, Time), NodeId>,
     /// What is gone, but it, or something in it, is being read at another name.
     pub(super) moving: BTreeSet<NodeId>,
@@ -68,10 +71,19 @@ impl Local {
         self.reading.len()
     }
 
-    /// The files that are being read, by inode number and birth time.
+    /// The files that are being read or are looked at again, by inode number and birth time.
     pub fn read_inodes(&self) -> BTreeSet<(u64, Time)> {
         let prints = self.reading.values().map(|reading| &reading.print);
-        prints.map(|print| (print.inode, print.birth)).collect()
+        let read = prints.map(|print| (print.inode, print.birth));
+        let awaited = self.awaited.iter().filter(|(_, ask)| **ask > self.answered);
+        read.chain(awaited.map(|(file, _)| *file)).collect()
+    }
+
+    /// A file was seen and not believed; the look with this number is to tell more.
+    pub fn wait_for(&mut self, print: &Print, ask: u64) {
+        let answered = self.answered;
+        self.awaited.retain(|_, ask| *ask > answered);
+        self.awaited.insert((print.inode, print.birth), ask);
     }
 
     /// Whether what is known of this file may be out of date: it is being read.
@@ -218,7 +230,7 @@ impl Engine {
             _ => {}
         }
         if self.local.is_stale(dir, &name, asked) {
-            self.look(Look::At(path.clone(), name));
+            self.look_for(path.clone(), name, print.as_ref());
             return;
         }
         match found {
@@ -244,6 +256,14 @@ impl Engine {
                 };
                 self.saw_leaf(dir, name, at, value, print, asked);
             }
+        }
+    }
+
+    /// Looks at a name at which this file was seen, and was not believed.
+    pub(super) fn look_for(&mut self, dir: RelPath, name: Name, print: Option<&Print>) {
+        let ask = self.look(Look::At(dir, name));
+        if let Some(print) = print {
+            self.local.wait_for(print, ask);
         }
     }
 
@@ -382,7 +402,7 @@ impl Engine {
             .local
             .is_stale(dir, &name, reading.map(|reading| reading.asks))
         {
-            self.look(Look::At(dir_path, name));
+            self.look_for(dir_path, name, Some(&print));
             return;
         }
         let at = self.tree.on_disk(dir, &name);
@@ -564,7 +584,7 @@ impl Engine {
             body_clock: Clock::default(),
             place_clock: Clock::default(),
         };
-        let late = self.unnoted_at(dir, &name, &value);
+        let late = self.unnoted_at(dir, &name, &value, &print);
         let plainly = known.filter(|node| !taken(node)).map(|_| plain);
         if let Some(id) = late.as_ref().map(|late| late.0).or(plainly)
             && self.work.note_elsewhere(id, dir, &name, print)

@@ -141,9 +141,7 @@ impl Engine {
         if self.state != State::Running {
             return;
         }
-        if !self.local.moving.is_empty() {
-            self.bury_moved();
-        }
+        self.bury_moved();
         if self.local.reading() == 0 {
             self.look_at_stirred();
             self.forget_unnoted();
@@ -213,7 +211,7 @@ impl Engine {
             .map(|(id, _)| *id)
             .collect();
         if !confirmed.is_empty() {
-            let read = self.local.read_inodes();
+            let read = self.files_in_doubt();
             for id in confirmed {
                 if !self.bury(id, &read) && !read.is_empty() {
                     self.local.moving.insert(id);
@@ -227,12 +225,21 @@ impl Engine {
             .retain(|_, id| tree.is_on_disk(*id));
     }
 
+    /// The files that were seen somewhere, and of which it is not known yet what they are: they may
+    /// be what is missing elsewhere.
+    fn files_in_doubt(&self) -> BTreeSet<(u64, Time)> {
+        let mut files = self.local.read_inodes();
+        let seen = self.work.sightings_of_steps();
+        files.extend(seen.map(|print| (print.inode, print.birth)));
+        files
+    }
+
     /// What was confirmed to be gone, and waited for the reading of what it might be now.
-    fn bury_moved(&mut self) {
-        if !self.may_bury() {
+    pub(super) fn bury_moved(&mut self) {
+        if self.local.moving.is_empty() || !self.may_bury() {
             return;
         }
-        let read = self.local.read_inodes();
+        let read = self.files_in_doubt();
         for id in std::mem::take(&mut self.local.moving) {
             let is_gone = self.local.missing.get(&id) == Some(&Missing::Confirmed);
             if is_gone && !self.bury(id, &read) && !read.is_empty() {

@@ -504,9 +504,9 @@ impl Engine {
             (Some(_), None) | (None, Some(_)) => false,
         };
         if !sightings.iter().all(|(key, print)| expected(key, print)) {
-            for ((dir, name), _) in sightings {
+            for ((dir, name), print) in sightings {
                 if let Some(dir) = self.dir_path(dir) {
-                    self.look(Look::At(dir, name));
+                    self.look_for(dir, name, print.as_ref());
                 }
             }
         }
@@ -519,6 +519,7 @@ impl Engine {
             self.touch(other);
             self.wake(other);
         }
+        self.bury_moved();
     }
 
     fn done(&mut self, job: &super::work::Job, print: Option<Print>) {

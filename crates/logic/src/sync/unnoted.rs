@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use ahoy_wire::sync::{Body, Clock, Name, NodeId, Record, Value};
 
+use super::Print;
 use super::engine::{Engine, State};
+use super::tree::Goal;
 
 /// Versions that were wanted and not held when this run began.
 #[derive(Debug, Default)]
@@ -67,11 +69,26 @@ impl Engine {
         dir: NodeId,
         name: &Name,
         value: &Value,
+        print: &Print,
     ) -> Option<(NodeId, Body, Clock)> {
+        if self.is_of_another(value, print) {
+            return None;
+        }
         let id = *self.unnoted.by_place.get(&(dir, name.clone()))?;
         let wanted = self.unnoted.wanted.get(&id)?;
         let is_free = self.tree.node(id).is_some_and(|node| node.synced.is_none());
         (is_free && wanted.is(value)).then(|| (id, wanted.body.clone(), wanted.place_clock.clone()))
+    }
+
+    /// This file is known under another name, at which it is to stay: somebody has moved it.
+    fn is_of_another(&self, value: &Value, print: &Print) -> bool {
+        let is_it = |other: NodeId| {
+            let synced = self.tree.node(other).and_then(|node| node.synced.as_ref());
+            synced.is_some_and(|synced| synced.print.same_file(print))
+                && self.tree.goal(other) != Goal::Absent
+        };
+        let content = value.content();
+        content.is_some_and(|(hash, _)| self.tree.holders(hash).any(is_it))
     }
 
     /// A known node holds this now: that version, if an earlier run has put it there. Once it has

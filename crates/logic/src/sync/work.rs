@@ -461,6 +461,12 @@ impl Work {
         job.is_some_and(|job| job.saw(key, print))
     }
 
+    /// What was seen at names at which steps are out.
+    pub fn sightings_of_steps(&self) -> impl Iterator<Item = Print> + '_ {
+        let sightings = self.jobs.values().flat_map(|job| &job.sightings);
+        sightings.filter_map(|(_, print)| *print)
+    }
+
     /// Something was seen in a directory at this name that is not known to be there. True if a step
     /// there is out, which may be about to bring it.
     pub fn note_inside(&mut self, dir: NodeId, name: &Name) -> bool {
