@@ -17,6 +17,10 @@ const FETCHES_MAX: usize = 16;
 /// So many of one peer in any case.
 const FETCHES_EACH: usize = 4;
 
+/// Where there are several peers, no more is asked of one while so many bytes are on their way from
+/// it: the sooner a file is whole, the sooner it can be passed on.
+const BYTES_EACH: u64 = 1024 * 1024;
+
 /// What another machine is to fetch first is fetched all the same if fewer than these are under
 /// way: that one may be slow, or have no room.
 const IDLE_BELOW: usize = 2;
@@ -45,14 +49,20 @@ pub struct Turns {
     unfetched: BTreeMap<[u8; 16], NodeId>,
     /// The one whose turn it is.
     chosen: Option<NodeId>,
-    /// How many are being fetched from each peer.
-    fetching: BTreeMap<LinkId, usize>,
+    /// What is being fetched from each peer.
+    fetching: BTreeMap<LinkId, UnderWay>,
     /// Which peers have said that they hold a node's version.
     offers: BTreeMap<NodeId, BTreeSet<LinkId>>,
     /// In how many of these sets a peer is.
     offered: BTreeMap<LinkId, usize>,
     refusals: BTreeMap<NodeId, BTreeSet<LinkId>>,
     refused_rounds: BTreeMap<NodeId, u32>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct UnderWay {
+    files: usize,
+    bytes: u64,
 }
 
 impl Turns {
@@ -128,15 +138,18 @@ impl Turns {
         *rounds
     }
 
-    /// A fetch from this peer begins.
-    pub fn begin(&mut self, link: LinkId) {
-        *self.fetching.entry(link).or_insert(0) += 1;
+    /// A fetch of so many bytes from this peer begins.
+    pub fn begin(&mut self, link: LinkId, size: u64) {
+        let under_way = self.fetching.entry(link).or_default();
+        under_way.files += 1;
+        under_way.bytes = under_way.bytes.saturating_add(size);
     }
 
     /// It has come to its end, one way or another.
-    pub fn end(&mut self, link: LinkId) {
-        if let Some(count) = self.fetching.get_mut(&link) {
-            *count = count.saturating_sub(1);
+    pub fn end(&mut self, link: LinkId, size: u64) {
+        if let Some(under_way) = self.fetching.get_mut(&link) {
+            under_way.files = under_way.files.saturating_sub(1);
+            under_way.bytes = under_way.bytes.saturating_sub(size);
         }
     }
 
@@ -149,11 +162,14 @@ impl Turns {
     }
 
     fn under_way(&self) -> usize {
-        self.fetching.values().sum()
+        self.fetching
+            .values()
+            .map(|under_way| under_way.files)
+            .sum()
     }
 
-    fn fetches_from(&self, link: LinkId) -> usize {
-        self.fetching.get(&link).copied().unwrap_or(0)
+    fn from(&self, link: LinkId) -> UnderWay {
+        self.fetching.get(&link).copied().unwrap_or_default()
     }
 
     fn offers_in_all(&self, link: LinkId) -> usize {
@@ -167,8 +183,11 @@ impl Turns {
 
     /// Whether one more fetch from this link leaves the others something to do.
     pub fn may_ask(&self, link: LinkId, open: &[Holder]) -> bool {
-        let most = (FETCHES_MAX / open.len().max(1)).max(FETCHES_EACH);
-        self.fetches_from(link) < most
+        let UnderWay { files, bytes } = self.from(link);
+        match open.len() {
+            0 | 1 => files < FETCHES_MAX,
+            links => files < (FETCHES_MAX / links).max(FETCHES_EACH) && bytes < BYTES_EACH,
+        }
     }
 
     /// Whom to ask: one of those that have said to hold it, or else of those that have not yet said
@@ -184,7 +203,7 @@ impl Turns {
                 !self.is_offered(id, *link),
                 !self.may_ask(*link, open),
                 self.has_most(*link, open),
-                self.fetches_from(*link),
+                self.from(*link).files,
                 *link,
             )
         })
@@ -345,7 +364,7 @@ mod tests {
             let others = (1..=4).filter(|other| *other != me).map(holder);
             let open: Vec<Holder> = others.chain([seed]).collect();
             // As long as something is under way, what is another's part is left to that one.
-            (0..IDLE_BELOW).for_each(|_| turns.begin(seed.link));
+            (0..IDLE_BELOW).for_each(|_| turns.begin(seed.link, 1));
             for id in std::iter::from_fn(|| turns.take_next(&open)) {
                 assert_eq!(taken.insert(id, me), None, "two machines fetch {id:?}");
             }
@@ -358,7 +377,7 @@ mod tests {
             assert_eq!(turns.pick_link(theirs, &open), Some(other));
             assert_eq!(turns.take_next(&open), Some(theirs));
             // And nothing waits for ever for a machine that does not fetch its part.
-            (0..IDLE_BELOW).for_each(|_| turns.end(seed.link));
+            (0..IDLE_BELOW).for_each(|_| turns.end(seed.link, 1));
             let all = std::iter::from_fn(|| turns.take_next(&open)).count();
             assert_eq!(all, rest - 1);
         }

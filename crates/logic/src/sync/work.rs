@@ -64,6 +64,8 @@ pub struct Job {
     pub after: After,
     /// From which peer it fetches.
     pub fetched: Option<LinkId>,
+    /// So many bytes.
+    fetched_bytes: u64,
     /// The file of this disk that it copies or takes over, as it was last seen.
     pub donor: Option<(RelPath, Print)>,
     /// Users see it happen.
@@ -346,25 +348,25 @@ impl Work {
         self.stop_waiting(node);
         self.last_job += 1;
         let id = JobId(self.last_job);
-        let source = match act {
-            Act::Write { source, .. } => Some(source),
+        let (fetched, fetched_bytes) = match act {
+            Act::Write { source, size, .. } => match source {
+                Source::Peer { link, .. } => (Some(*link), *size),
+                Source::Here(_) | Source::Local { .. } => (None, 0),
+            },
             Act::MakeDir { .. }
             | Act::MakeLink { .. }
             | Act::SetMeta { .. }
             | Act::Move { .. }
             | Act::Remove { .. }
             | Act::Park { .. }
-            | Act::Unpark { .. } => None,
+            | Act::Unpark { .. } => (None, 0),
         };
-        let fetched = source.and_then(|source| match source {
-            Source::Peer { link, .. } => Some(*link),
-            Source::Here(_) | Source::Local { .. } => None,
-        });
         let job = Job {
             node,
             sightings: Vec::new(),
             seen_inside: false,
             fetched,
+            fetched_bytes,
             donor: donor(act, &after),
             visible: matches!(
                 act,
@@ -384,7 +386,7 @@ impl Work {
             self.job_of.insert(other, id);
         }
         if let Some(link) = fetched {
-            self.turns.begin(link);
+            self.turns.begin(link, job.fetched_bytes);
         }
         for key in &job.keys {
             self.name_jobs.insert(key.clone(), id);
@@ -417,7 +419,7 @@ impl Work {
             }
         }
         if let Some(link) = job.fetched {
-            self.turns.end(link);
+            self.turns.end(link, job.fetched_bytes);
         }
         Some(job)
     }
