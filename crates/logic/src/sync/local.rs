@@ -24,8 +24,8 @@ pub struct Local {
     pub(super) missing: BTreeMap<NodeId, Missing>,
     /// The highest number of a look that has been answered.
     pub(super) answered: u64,
-    /// Files that were seen and not believed, by inode number and birth time, with the number of the
-    /// look that tells more.
+    /// Files that were seen and not believed, by inode number and birth time. With each the number
+    /// of the look that tells more.
     awaited: BTreeMap<(u64, Time), u64>,
     pub(super) missing_inodes: BTreeMap<(u64, Time), NodeId>,
     /// What is gone, but it, or something in it, is being read at another name.
