@@ -458,6 +458,9 @@ impl Engine {
             return false;
         }
         let sequence = node.sequence;
+        let is_level = record.body.clock == ours.body.clock;
+        let is_other = !record.body.value.same_content(&ours.body.value);
+        let outvoted = (is_level && is_other).then_some(ours.body.dot);
         if let Some(lost) = merged.lost.as_ref().filter(|lost| self.may_copy(id, lost)) {
             let mut copy = conflict_copy(id, &record.place, lost);
             if self.is_reader() {
@@ -466,8 +469,26 @@ impl Engine {
             self.tell_conflict(id, &copy.place.name);
             self.absorb(copy, None);
         }
+        if let Some(dot) = outvoted {
+            self.know_only(id, dot, &record.body.clock);
+        }
         self.replace(id, sequence, record, proof);
         true
+    }
+
+    /// What is on the disk was made by this change, and gives way to a version that has seen no
+    /// more than it: what is known here of the others came later than what is on the disk.
+    fn know_only(&mut self, id: NodeId, dot: Dot, clock: &Clock) {
+        let synced = self.tree.node(id).and_then(|node| node.synced.clone());
+        if let Some(synced) = synced.filter(|synced| synced.body_clock == *clock) {
+            let mut body_clock = Clock::default();
+            body_clock.add(dot);
+            let synced = Synced {
+                body_clock,
+                ..synced
+            };
+            self.tree.refine_synced(id, Some(synced));
+        }
     }
 
     /// A known node has another record now than the one that this machine held under `sequence`.
