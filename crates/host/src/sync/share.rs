@@ -145,7 +145,7 @@ impl StartError {
                 | RootError::NotWritable { .. }
                 | RootError::System { .. },
             ) => "check the folder and its permissions".into(),
-            Self::System { .. } => "see the log: RUST_LOG=debug ahoy ...".into(),
+            Self::System { .. } => "see the log: AHOY_LOG=debug ahoy ...".into(),
         }
     }
 }

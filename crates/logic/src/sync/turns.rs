@@ -194,6 +194,10 @@ impl Turns {
     /// no. Of them one with room, of those one that does not have everything, since it can give
     /// less to others, and of those the least busy.
     pub fn pick_link(&self, id: NodeId, open: &[Holder]) -> Option<LinkId> {
+        self.pick(id, open, self.most_offers(open))
+    }
+
+    fn pick(&self, id: NodeId, open: &[Holder], most: usize) -> Option<LinkId> {
         let refusals = self.refusals.get(&id);
         let has_refused = |link: LinkId| refusals.is_some_and(|r| r.contains(&link));
         let links = open.iter().map(|holder| holder.link);
@@ -202,17 +206,17 @@ impl Turns {
             (
                 !self.is_offered(id, *link),
                 !self.may_ask(*link, open),
-                self.has_most(*link, open),
+                self.offers_in_all(*link) == most,
                 self.from(*link).files,
                 *link,
             )
         })
     }
 
-    /// Whether no other peer offers more than this one.
-    fn has_most(&self, link: LinkId, open: &[Holder]) -> bool {
-        let most = open.iter().map(|holder| self.offers_in_all(holder.link));
-        most.max() <= Some(self.offers_in_all(link))
+    /// How much the peer offers that offers most.
+    fn most_offers(&self, open: &[Holder]) -> usize {
+        let offers = open.iter().map(|holder| self.offers_in_all(holder.link));
+        offers.max().unwrap_or(0)
     }
 
     /// Whether of all that lack it this machine is to fetch it first. All of them come to the same
@@ -224,24 +228,22 @@ impl Turns {
         first < self.me.map(|me| weight(id, me))
     }
 
-    /// Whether it should be left to another machine, which passes it on. Not if next to nothing is
-    /// under way, as then there is nothing better to do.
-    fn is_left_to_others(&self, id: NodeId, link: LinkId, open: &[Holder]) -> bool {
-        self.under_way() >= IDLE_BELOW && self.has_most(link, open) && !self.is_ours(id, open)
-    }
-
     /// The node whose turn to be fetched it is, if there is room for one: of those whose source has
-    /// room, one that few offer. If there is none, a fetch is under way, whose end is the next
-    /// occasion.
+    /// room, and that are not better left to another machine, which passes them on, one that few
+    /// offer. If there is none, a fetch is under way, whose end is the next occasion.
     pub fn take_next(&mut self, open: &[Holder]) -> Option<NodeId> {
-        if self.under_way() >= FETCHES_MAX {
+        let under_way = self.under_way();
+        if under_way >= FETCHES_MAX {
             return None;
         }
+        let most = self.most_offers(open);
+        // If next to nothing is under way, there is nothing better to do.
+        let is_left_to_others = |id: NodeId, link: LinkId| {
+            under_way >= IDLE_BELOW && self.offers_in_all(link) == most && !self.is_ours(id, open)
+        };
         let can_come = |(_, id): &(&[u8; 16], &NodeId)| {
-            let link = self.pick_link(**id, open);
-            link.is_none_or(|link| {
-                self.may_ask(link, open) && !self.is_left_to_others(**id, link, open)
-            })
+            let link = self.pick(**id, open, most);
+            link.is_none_or(|link| self.may_ask(link, open) && !is_left_to_others(**id, link))
         };
         let first = self.unfetched.iter().take(UNFETCHED_LOOKED_AT);
         let mut first = first.filter(can_come);
