@@ -18,6 +18,9 @@ use super::{Found, Look, Notice, Print, Sighting, Synced, Time};
 /// Names that were touched by ahoy itself are remembered over two whole looks, at most this many.
 pub(super) const TOUCHED_NAMES_MAX: usize = 400_000;
 
+/// So many files that are looked at again are not gone through for those of no use any more.
+const AWAITED_MIN: usize = 1024;
+
 /// What is known of the user's doings and not yet decided.
 #[derive(Debug, Default)]
 pub struct Local {
@@ -27,6 +30,8 @@ pub struct Local {
     /// Files that were seen and not believed, by inode number and birth time. With each the number
     /// of the look that tells more.
     awaited: BTreeMap<(u64, Time), u64>,
+    /// When there are more than so many, those that are of no use any more are dropped.
+    awaited_max: usize,
     pub(super) missing_inodes: BTreeMap<(u64, Time), NodeId>,
     /// What is gone, but it, or something in it, is being read at another name.
     pub(super) moving: BTreeSet<NodeId>,
@@ -81,9 +86,12 @@ impl Local {
 
     /// A file was seen and not believed; the look with this number is to tell more.
     pub fn wait_for(&mut self, print: &Print, ask: u64) {
-        let answered = self.answered;
-        self.awaited.retain(|_, ask| *ask > answered);
         self.awaited.insert((print.inode, print.birth), ask);
+        if self.awaited.len() > self.awaited_max.max(AWAITED_MIN) {
+            let answered = self.answered;
+            self.awaited.retain(|_, ask| *ask > answered);
+            self.awaited_max = 2 * self.awaited.len();
+        }
     }
 
     /// Whether what is known of this file may be out of date: it is being read.

@@ -71,13 +71,12 @@ impl Engine {
         value: &Value,
         print: &Print,
     ) -> Option<(NodeId, Body, Clock)> {
-        if self.is_of_another(value, print) {
-            return None;
-        }
         let id = *self.unnoted.by_place.get(&(dir, name.clone()))?;
         let wanted = self.unnoted.wanted.get(&id)?;
         let is_free = self.tree.node(id).is_some_and(|node| node.synced.is_none());
-        (is_free && wanted.is(value)).then(|| (id, wanted.body.clone(), wanted.place_clock.clone()))
+        // Last, as many files can have the same content.
+        let fits = is_free && wanted.is(value) && !self.is_of_another(value, print);
+        fits.then(|| (id, wanted.body.clone(), wanted.place_clock.clone()))
     }
 
     /// This file is known under another name, at which it is to stay: somebody has moved it.
