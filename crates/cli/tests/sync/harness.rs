@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -208,6 +208,21 @@ pub struct Run {
     errors: Option<std::thread::JoinHandle<String>>,
 }
 
+/// What a process prints, line by line; what is not JSON comes as a text.
+pub fn json_lines(stdout: ChildStdout) -> Receiver<Value> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            let value = serde_json::from_str(&line);
+            let value = value.unwrap_or_else(|_| Value::String(line.clone()));
+            if sender.send(value).is_err() {
+                return;
+            }
+        }
+    });
+    lines
+}
+
 impl Run {
     fn start(device: &Device, dir: &Path, args: &[&str]) -> Self {
         let mut args = args.to_vec();
@@ -222,17 +237,7 @@ impl Run {
             .stderr(Stdio::piped())
             .spawn()
             .expect("ahoy starts");
-        let (sender, lines) = channel();
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line);
-                let value = value.unwrap_or_else(|_| Value::String(line.clone()));
-                if sender.send(value).is_err() {
-                    return;
-                }
-            }
-        });
+        let lines = json_lines(child.stdout.take().expect("piped"));
         let mut stderr = child.stderr.take().expect("piped");
         let errors = std::thread::spawn(move || {
             let mut text = String::new();

@@ -2,17 +2,16 @@
 //! disk.
 
 use std::fs::{self, Permissions};
-use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
 use ahoy_host::sync::status::State;
 use serde_json::Value;
 
-use crate::harness::{DEADLINE, Place, converged, converged_to, pair, text};
+use crate::harness::{DEADLINE, Place, converged, converged_to, json_lines, pair, text};
 use crate::tree::{Tree, many, noise, variety};
 
 #[test]
@@ -66,15 +65,7 @@ impl Tracker {
             .stdout(Stdio::piped())
             .spawn()
             .expect("a tracker");
-        let stdout = BufReader::new(child.stdout.take().expect("piped"));
-        let (sender, lines) = channel();
-        std::thread::spawn(move || {
-            for line in stdout.lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line).expect("an object on each line");
-                // The test may be over.
-                let _ = sender.send(value);
-            }
-        });
+        let lines = json_lines(child.stdout.take().expect("piped"));
         Self { child, lines }
     }
 
@@ -84,6 +75,7 @@ impl Tracker {
             let left = deadline.saturating_duration_since(Instant::now());
             let said = self.lines.recv_timeout(left);
             let said = said.unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert!(said.is_object(), "an object on each line: {said}");
             if wanted(&said) {
                 return said;
             }

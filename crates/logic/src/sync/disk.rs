@@ -28,9 +28,14 @@ pub struct Print {
 }
 
 impl Print {
+    /// Which file it is, whatever it holds now: its inode number and birth time.
+    pub fn identity(&self) -> (u64, Time) {
+        (self.inode, self.birth)
+    }
+
     /// The same file, by inode and birth time, whatever it holds now.
     pub fn same_file(&self, other: &Self) -> bool {
-        self.inode == other.inode && self.birth == other.birth
+        self.identity() == other.identity()
     }
 
     /// The same file with, as far as a stat can tell, the same content and metadata.

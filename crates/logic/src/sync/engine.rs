@@ -200,6 +200,7 @@ impl Engine {
                 for outcome in outcomes {
                     self.finished(outcome);
                 }
+                self.bury_moved();
             }
             Input::Opened { link, rights } => self.opened(link, rights),
             Input::Heard { link, message } => self.heard(link, message),

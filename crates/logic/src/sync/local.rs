@@ -79,14 +79,14 @@ impl Local {
     /// The files that are being read or are looked at again, by inode number and birth time.
     pub fn read_inodes(&self) -> BTreeSet<(u64, Time)> {
         let prints = self.reading.values().map(|reading| &reading.print);
-        let read = prints.map(|print| (print.inode, print.birth));
+        let read = prints.map(Print::identity);
         let awaited = self.awaited.iter().filter(|(_, ask)| **ask > self.answered);
         read.chain(awaited.map(|(file, _)| *file)).collect()
     }
 
     /// A file was seen and not believed; the look with this number is to tell more.
     pub fn wait_for(&mut self, print: &Print, ask: u64) {
-        self.awaited.insert((print.inode, print.birth), ask);
+        self.awaited.insert(print.identity(), ask);
         if self.awaited.len() > self.awaited_max.max(AWAITED_MIN) {
             let answered = self.answered;
             self.awaited.retain(|_, ask| *ask > answered);
@@ -125,7 +125,7 @@ impl Local {
     pub fn found(&mut self, id: NodeId, print: Option<&Print>) {
         self.missing.remove(&id);
         if let Some(print) = print {
-            self.missing_inodes.remove(&(print.inode, print.birth));
+            self.missing_inodes.remove(&print.identity());
         }
     }
 }
@@ -356,11 +356,7 @@ impl Engine {
             Some(id) => self.local.found(id, None),
             None => {}
         }
-        let old_self = self
-            .local
-            .missing_inodes
-            .get(&(print.inode, print.birth))
-            .copied();
+        let old_self = self.local.missing_inodes.get(&print.identity()).copied();
         if let (None, Some(id)) = (self.tree.on_disk(dir, &name), old_self) {
             let synced = self.tree.node(id).and_then(|n| n.synced.clone());
             if let Some(synced) = synced {
@@ -414,11 +410,7 @@ impl Engine {
             return;
         }
         let at = self.tree.on_disk(dir, &name);
-        let old_self = self
-            .local
-            .missing_inodes
-            .get(&(print.inode, print.birth))
-            .copied();
+        let old_self = self.local.missing_inodes.get(&print.identity()).copied();
         if let (None, Some(id)) = (at, old_self) {
             let synced = self.tree.node(id).and_then(|n| n.synced.clone());
             if let Some(synced) = synced {

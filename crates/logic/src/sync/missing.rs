@@ -101,9 +101,7 @@ impl Engine {
         };
         if !matches!(synced.value, Value::Dir(_)) {
             let print = synced.print;
-            self.local
-                .missing_inodes
-                .insert((print.inode, print.birth), id);
+            self.local.missing_inodes.insert(print.identity(), id);
         }
     }
 
@@ -230,7 +228,7 @@ impl Engine {
     fn files_in_doubt(&self) -> BTreeSet<(u64, Time)> {
         let mut files = self.local.read_inodes();
         let seen = self.work.sightings_of_steps();
-        files.extend(seen.map(|print| (print.inode, print.birth)));
+        files.extend(seen.map(|print| print.identity()));
         files
     }
 
@@ -262,7 +260,7 @@ impl Engine {
         let Some(synced) = node.synced.clone() else {
             return true;
         };
-        if read.contains(&(synced.print.inode, synced.print.birth)) {
+        if read.contains(&synced.print.identity()) {
             return false;
         }
         self.local.found(id, Some(&synced.print));

@@ -519,7 +519,6 @@ impl Engine {
             self.touch(other);
             self.wake(other);
         }
-        self.bury_moved();
     }
 
     fn done(&mut self, job: &super::work::Job, print: Option<Print>) {

@@ -173,7 +173,7 @@ impl Tree {
             if let Some((hash, _)) = old.value.content() {
                 self.content.remove(&(hash, id));
             }
-            let inode = (old.print.inode, old.print.birth);
+            let inode = old.print.identity();
             if self.inodes.get(&inode) == Some(&id) {
                 self.inodes.remove(&inode);
             }
@@ -181,7 +181,7 @@ impl Tree {
         if let Some(new) = &synced {
             self.census.count(&new.value, true);
             if matches!(new.value, Value::Dir(_)) {
-                self.inodes.insert((new.print.inode, new.print.birth), id);
+                self.inodes.insert(new.print.identity(), id);
             }
             self.disk.insert((new.parent, new.name.clone()), id);
             if let Some((hash, _)) = new.value.content() {
@@ -245,7 +245,7 @@ impl Tree {
 
     /// The directory on disk with this identity.
     pub fn dir_by_inode(&self, print: &Print) -> Option<NodeId> {
-        self.inodes.get(&(print.inode, print.birth)).copied()
+        self.inodes.get(&print.identity()).copied()
     }
 
     /// The nodes that keep what lost a conflict over this one.

@@ -5,16 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
-use ahoy_logic::moment::Moment;
 use ahoy_logic::sync::meet::{self, Dial, Meet, Outcome, Source};
 use ahoy_logic::tracker::{self, Announcer, AnnouncerOptions, Reserve, Start};
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::tracker::{HoldingSummary, PeerAddress, Ttl};
 
 use super::tracker::{SHARE, sign, verify};
-use super::{Event, Mail, World, wall};
+use super::{Event, Mail, World, wake_at, wall};
 use crate::story::Failure;
 use crate::weather::Millis;
 
@@ -25,8 +23,6 @@ const DIAL_MAX: Millis = 200;
 pub(super) struct Finder {
     announcer: Announcer,
     meet: Meet,
-    /// Where it listens.
-    place: SocketAddr,
     /// Its connection to the tracker.
     pub(super) line: Option<usize>,
     /// When it is woken.
@@ -36,6 +32,7 @@ pub(super) struct Finder {
 /// What a machine keeps of places from one run of its process to the next.
 #[derive(Default)]
 pub(super) struct Places {
+    /// Where it listens, or has listened last.
     own: Option<SocketAddr>,
     of_others: BTreeMap<PeerId, PeerAddress>,
     announced: Reserve,
@@ -46,17 +43,14 @@ fn id_of(machine: usize) -> PeerId {
     PeerId::new([machine as u8 + 1; 32])
 }
 
-/// What the router in front of a machine makes of its address; nobody can dial that.
-fn seen_from_outside(machine: usize, port: u16) -> SocketAddr {
+/// Where the tracker sees a machine's connection come from: what the router in front of it makes of
+/// its address, and nobody can dial.
+pub(super) fn seen_at(machine: usize, line: usize) -> SocketAddr {
+    let port = 32_768 + (line % 20_000) as u16;
     (Ipv4Addr::new(192, 0, 2, machine as u8 + 1), port).into()
 }
 
 impl World {
-    /// The clock of everything that is no engine.
-    pub(super) fn moment(&self) -> Moment {
-        Moment::after_origin(Duration::from_millis(self.now))
-    }
-
     /// A process begins to look for others.
     pub(super) fn begin_to_find(&mut self, machine: usize) {
         let place = self.place(machine);
@@ -85,7 +79,6 @@ impl World {
         self.machines[machine].finder = Some(Finder {
             announcer,
             meet: Meet::new(me),
-            place,
             line: None,
             due: None,
         });
@@ -98,8 +91,7 @@ impl World {
 
     /// Where a machine listens from now on: where it did, where another one did, or somewhere new.
     fn place(&mut self, machine: usize) -> SocketAddr {
-        let finders = self.machines.iter().filter_map(|it| it.finder.as_ref());
-        let taken: Vec<SocketAddr> = finders.map(|finder| finder.place).collect();
+        let taken: Vec<SocketAddr> = self.listeners().map(|(_, place)| place).collect();
         let is_free = |place: &SocketAddr| !taken.contains(place);
         let of_all = self.machines.iter().filter_map(|it| it.places.own);
         let free: Vec<SocketAddr> = of_all.filter(is_free).collect();
@@ -113,6 +105,16 @@ impl World {
             let [_, a, b, c] = (self.serial as u32).to_be_bytes();
             (Ipv4Addr::new(10, a, b, c), 7447).into()
         })
+    }
+
+    /// The machines that can be dialed, and where.
+    fn listeners(&self) -> impl Iterator<Item = (usize, SocketAddr)> + '_ {
+        let places = self.machines.iter().map(|it| {
+            let finder = it.finder.as_ref();
+            finder.and(it.places.own)
+        });
+        let places = places.enumerate();
+        places.filter_map(|(machine, place)| Some((machine, place?)))
     }
 
     /// A process looks for nobody any more.
@@ -130,16 +132,10 @@ impl World {
         if self.machines[machine].finder.is_none() {
             return;
         }
-        self.machines[machine].places.own = None;
         let place = self.place(machine);
         self.note(machine, "listens", || format!("at {place} now"));
         self.machines[machine].places.own = Some(place);
-        if let Some(finder) = self.machines[machine].finder.as_mut() {
-            finder.place = place;
-            if let Some(line) = finder.line {
-                self.tracker.lines[line].is_broken = true;
-            }
-        }
+        self.break_line(machine);
         for link in 0..self.links.len() {
             if self.links[link].ends.contains(&machine) {
                 self.cut(link);
@@ -220,7 +216,7 @@ impl World {
         let Some(moment) = deadlines.into_iter().flatten().min() else {
             return;
         };
-        let due = (moment.since_origin().as_millis() as u64 + 1).max(self.now + 1);
+        let due = wake_at(self.now, moment);
         if finder.due.is_none_or(|at| due < at) {
             finder.due = Some(due);
             let (run, mail) = (it.run, Mail::Find);
@@ -248,11 +244,8 @@ impl World {
 
     fn outcome(&mut self, machine: usize, dial: &Dial) -> Outcome {
         let place = dial.address.socket_addr();
-        let listens = |index: &usize| {
-            let finder = self.machines[*index].finder.as_ref();
-            finder.is_some_and(|finder| finder.place == place)
-        };
-        match (0..self.machines.len()).find(listens) {
+        let there = self.listeners().find(|(_, it)| *it == place);
+        match there.map(|(machine, _)| machine) {
             None => Outcome::Unreachable,
             Some(other) if other == machine => Outcome::Myself,
             Some(other) if self.are_strangers(machine, other) => Outcome::Unreachable,
@@ -312,22 +305,13 @@ impl World {
         self.links.iter().any(is_open)
     }
 
-    /// Where the tracker sees a machine's connection come from.
-    pub(super) fn seen_at(&self, machine: usize, line: usize) -> SocketAddr {
-        seen_from_outside(machine, 32_768 + (line % 20_000) as u16)
-    }
-
     /// After a long peace everybody knows, from the tracker, where everybody else is that lives,
     /// and that is all that it knows.
     pub(super) fn judge_finders(&self) -> Result<(), Box<Failure>> {
         if !self.weather.has_tracker {
             return Ok(());
         }
-        let finders = self.machines.iter().map(|it| it.finder.as_ref());
-        let living: Vec<(usize, &Finder)> = finders
-            .enumerate()
-            .filter_map(|(index, finder)| Some((index, finder?)))
-            .collect();
+        let living: Vec<(usize, SocketAddr)> = self.listeners().collect();
         let known = self.tracker.announcements();
         if known != Some(living.len()) {
             let living = living.len();
@@ -335,11 +319,12 @@ impl World {
                 "{living} machines live, the tracker has {known:?}"
             )));
         }
-        for (index, finder) in &living {
-            let seen = finder.announcer.status().peers;
-            let is_seen = |(other, there): &(usize, &Finder)| {
+        for (index, _) in &living {
+            let finder = self.machines[*index].finder.as_ref();
+            let seen = finder.map_or(Vec::new(), |finder| finder.announcer.status().peers);
+            let is_seen = |(other, place): &(usize, SocketAddr)| {
                 let mut fitting = seen.iter().filter(|it| it.peer == id_of(*other));
-                other == index || fitting.any(|it| it.addresses.contains(&there.place))
+                other == index || fitting.any(|it| it.addresses.contains(place))
             };
             if seen.len() + 1 != living.len() || !living.iter().all(is_seen) {
                 return Err(self.fault(&format!("the tracker told {index} of {seen:?}")));

@@ -20,7 +20,9 @@ mod turn;
 mod users;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use ahoy_logic::moment::Moment;
 use ahoy_logic::sync::meet::Dial;
 use ahoy_logic::sync::{Engine, Input, LinkId, Look, Print, Rights, Row, Step};
 use ahoy_wire::sync::{Dot, Hash, Message, Name, NodeId, RelPath, ReplicaId, Value};
@@ -350,6 +352,11 @@ impl World {
         self.wrong.get_or_insert_with(what);
     }
 
+    /// The clock as engines, announcers and the tracker see it.
+    fn moment(&self) -> Moment {
+        Moment::after_origin(Duration::from_millis(self.now))
+    }
+
     fn at(&mut self, when: Millis, event: Event) {
         self.serial += 1;
         self.queue.insert((when, self.serial), event);
@@ -428,6 +435,11 @@ impl World {
             Mail::Find => self.find(machine),
         }
     }
+}
+
+/// When whoever waits for `moment` is woken: after that, and not before the next millisecond.
+fn wake_at(now: Millis, moment: Moment) -> Millis {
+    (moment.since_origin().as_millis() as u64 + 1).max(now + 1)
 }
 
 /// What a clock that is wrong by `skew` shows; far from where the oldest years of any clock are.

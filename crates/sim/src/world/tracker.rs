@@ -2,15 +2,17 @@
 //! the connections to it, which keep order, cut what is said wherever they like, and may break
 //! without a word.
 
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
 use ahoy_logic::machine::{ConnectionId, Effect, Input, Machine as _, Outbox};
 use ahoy_logic::moment::Moment;
 use ahoy_logic::tracker::{self as logic, Options, Tracker};
 use ahoy_wire::peer::PeerId;
 use ahoy_wire::tracker::{ShareId, Signature};
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
-use super::{Event, World};
+use super::meet::seen_at;
+use super::{Event, World, wake_at};
 use crate::Flaw;
 use crate::weather::Millis;
 
@@ -110,13 +112,8 @@ impl World {
                 self.soon(away, Event::TrackerStarts);
             }
             4..6 => {
-                let line = self.machines[machine]
-                    .finder
-                    .as_ref()
-                    .and_then(|it| it.line);
-                if let Some(line) = line {
+                if self.break_line(machine) {
                     self.note(machine, "tracker", || "is not heard any more".into());
-                    self.tracker.lines[line].is_broken = true;
                 }
             }
             _ => self.roam(machine),
@@ -140,7 +137,7 @@ impl World {
         if let Some(finder) = self.machines[machine].finder.as_mut() {
             finder.line = Some(line);
         }
-        let (id, peer) = (ConnectionId(line as u64), self.seen_at(machine, line));
+        let (id, peer) = (ConnectionId(line as u64), seen_at(machine, line));
         let local = address();
         self.serve(Input::Opened { id, peer, local });
         let tracker = address();
@@ -149,13 +146,23 @@ impl World {
 
     /// A peer says something on its connection.
     pub(super) fn say_to_tracker(&mut self, machine: usize, bytes: Vec<u8>) {
-        let line = self.machines[machine]
-            .finder
-            .as_ref()
-            .and_then(|it| it.line);
-        if let Some(line) = line {
+        if let Some(line) = self.line_of(machine) {
             self.send_bytes(line, End::Tracker, bytes);
         }
+    }
+
+    /// A machine's connection.
+    fn line_of(&self, machine: usize) -> Option<usize> {
+        self.machines[machine].finder.as_ref()?.line
+    }
+
+    /// Nothing more arrives on a machine's connection, and nobody is told; false if it has none.
+    pub(super) fn break_line(&mut self, machine: usize) -> bool {
+        let line = self.line_of(machine);
+        if let Some(line) = line {
+            self.tracker.lines[line].is_broken = true;
+        }
+        line.is_some()
     }
 
     /// A peer's end of a connection is closed.
@@ -260,8 +267,7 @@ impl World {
             }
         }
         if let Some(deadline) = deadline {
-            let due = deadline.at.since_origin().as_millis() as u64 + 1;
-            let due = due.max(self.now + 1);
+            let due = wake_at(self.now, deadline.at);
             if self.tracker.due.is_none_or(|at| due < at) {
                 self.tracker.due = Some(due);
                 self.at(due, Event::TrackerDue);

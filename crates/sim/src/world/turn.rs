@@ -1,12 +1,9 @@
 //! One turn of an engine: an input in, what is to be kept kept, the effects carried out.
 
-use std::time::Duration;
-
-use ahoy_logic::moment::Moment;
 use ahoy_logic::sync::{Effect, Input, Notice, Print, Rights, Row};
 use ahoy_wire::sync::{Dot, Message, NodeId, Record, Records, RelPath, ReplicaId, Value};
 
-use super::{Event, Index, Machine, Made, Mail, World};
+use super::{Event, Index, Machine, Made, Mail, World, wake_at};
 use crate::disk::Content;
 
 impl Index {
@@ -70,7 +67,7 @@ impl World {
     }
 
     pub(super) fn turn(&mut self, machine: usize, input: Input) {
-        let now = Moment::after_origin(Duration::from_millis(self.now));
+        let now = self.moment();
         let it = &mut self.machines[machine];
         let Some(engine) = it.engine.as_mut() else {
             return;
@@ -84,7 +81,7 @@ impl World {
             return;
         }
         if let Some((moment, _)) = deadline {
-            let due = (moment.since_origin().as_millis() as u64 + 1).max(self.now + 1);
+            let due = wake_at(self.now, moment);
             if self.machines[machine].tick_at.is_none_or(|at| due < at) {
                 self.machines[machine].tick_at = Some(due);
                 let mail = Mail::Tick;

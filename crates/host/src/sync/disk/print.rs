@@ -79,7 +79,7 @@ impl Glance {
             | FileType::BlockDevice
             | FileType::Unknown => Kind::Foreign,
         };
-        let time = |t: rustix::fs::StatxTimestamp| nanoseconds(mtime_of(t));
+        let time = |t: rustix::fs::StatxTimestamp| nanoseconds(timestamp(t));
         let has_birth = stat.stx_mask & StatxFlags::BTIME.bits() != 0;
         let has_size = matches!(kind, Kind::File | Kind::Link);
         let (ctime, mtime) = (time(stat.stx_ctime), time(stat.stx_mtime));
@@ -89,7 +89,7 @@ impl Glance {
                 inode: stat.stx_ino,
                 birth: if has_birth { time(stat.stx_btime) } else { 0 },
                 size: if has_size { stat.stx_size } else { 0 },
-                mtime: mtime_of(stat.stx_mtime),
+                mtime: timestamp(stat.stx_mtime),
                 ctime,
                 mode: stat.stx_mode & 0o7777,
                 racy: is_racy(ctime, mtime, now()),
@@ -99,7 +99,8 @@ impl Glance {
     }
 }
 
-fn mtime_of(stamp: rustix::fs::StatxTimestamp) -> Mtime {
+/// One of a file's times.
+fn timestamp(stamp: rustix::fs::StatxTimestamp) -> Mtime {
     Mtime {
         secs: stamp.tv_sec,
         nanos: stamp.tv_nsec,

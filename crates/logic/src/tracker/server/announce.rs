@@ -115,10 +115,9 @@ impl Tracker {
                 if former.connection != id {
                     self.detach(&former, now);
                 }
-                let former_seen = former.seen;
-                let former = former.announcement;
-                let moved = (former_seen, former.addresses.clone()) != place;
-                (moved, former.holding.clone())
+                let was = &former.announcement;
+                let moved = (former.seen, was.addresses.clone()) != place;
+                (moved, was.holding.clone())
             }
         };
         if holding != held_before {
