@@ -26,7 +26,7 @@ pub const SLOW_SEEDS: u64 = 200_000;
 pub const TRACKED_SEEDS: u64 = 300_000;
 
 /// Ticks from here on are those of file systems that keep whole seconds.
-const COARSE_TICK: Millis = 1_000;
+pub(crate) const COARSE_TICK: Millis = 1_000;
 
 /// How wild a run is. What is 0 or false does not happen.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -14,6 +14,8 @@ use ahoy_wire::sync::{Hash, Mtime, Name, NodeId, RelPath, Target};
 pub use power::Damage;
 use power::Power;
 
+use crate::weather::COARSE_TICK;
+
 /// A content: unique number and size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Content {
@@ -319,8 +321,9 @@ impl Disk {
             Clock::Counter(_) => false,
             Clock::Wall { now, tick } => {
                 let stamp = now - now.rem_euclid(tick);
+                let is_coarse = tick >= COARSE_TICK.cast_signed();
                 // What a clock that has gone back has stamped, the next write gives away.
-                node.ctime == i128::from(stamp) && node.mtime >= stamp
+                node.ctime == i128::from(stamp) && (is_coarse || node.mtime >= stamp)
             }
         }
     }

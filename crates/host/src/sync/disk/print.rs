@@ -114,12 +114,13 @@ pub(super) fn nanoseconds(time: Mtime) -> Time {
 
 /// Whether a write right now could leave both times as they are. A write sets both to the
 /// clock's tick, so an mtime that is old (or was set by hand) gives the next write away, and so
-/// does a change time of a clock that has been set back since.
+/// does a change time of a clock that has been set back since. Ticks as long as seconds leave time
+/// for more: to remove a file and to give another one its inode number, and its mtime by hand.
 fn is_racy(ctime: Time, mtime: Time, now: Time) -> bool {
     let is_coarse = ctime % SECOND == 0;
     let tick = if is_coarse { COARSE_TICK } else { TICK };
     let is_fresh = |time: Time| (now - tick..=now + tick).contains(&time);
-    is_fresh(ctime) && is_fresh(mtime)
+    is_fresh(ctime) && (is_coarse || is_fresh(mtime))
 }
 
 /// The clock that the file system stamps with.
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_fresh_print_with_a_fresh_mtime_can_hide_a_write() {
+    fn only_a_fresh_print_can_hide_a_write() {
         let now = 1_000_600_000_000;
         let whole = 1_000_000_000_000;
         let cases = [
@@ -192,7 +193,7 @@ mod tests {
             (whole, whole, true),
             (whole - 1_000_000_000, whole - 1_000_000_000, true),
             (whole - 2_000_000_000, whole - 2_000_000_000, false),
-            (whole, whole - 3_000_000_000, false),
+            (whole, whole - 3_000_000_000, true),
         ];
         for (ctime, mtime, racy) in cases {
             assert_eq!(is_racy(ctime, mtime, now), racy, "{ctime} {mtime}");
