@@ -531,14 +531,14 @@ impl Engine {
                 self.tree.set_synced(id, None);
             }
             (After::Become(synced), Some(print)) => {
-                let racy = print.racy
-                    || hides_a_change(synced)
-                    || (job.moves && is_doubtful(synced, &print));
+                let doubtful =
+                    hides_a_change(synced) || (job.moves && is_doubtful(synced, &print));
+                let racy = print.racy || doubtful;
                 let synced = Synced {
                     print: Print { racy, ..print },
                     ..(**synced).clone()
                 };
-                if racy && !print.racy {
+                if doubtful {
                     self.look_again(job);
                 }
                 self.local.found(id, Some(&print));
