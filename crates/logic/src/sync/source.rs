@@ -60,7 +60,7 @@ impl Engine {
 
     /// Where to get a content: what came along, what is on this disk, what a peer has.
     pub(super) fn source(&mut self, id: NodeId, hash: Hash, size: u64) -> Result<Source, Verdict> {
-        if size == 0 {
+        if size == 0 && hash == Hash::EMPTY {
             return Ok(Source::Here(Arc::from(&b""[..])));
         }
         let donor = |other: NodeId| Some((other, self.donor(id, other)?));

@@ -59,6 +59,15 @@ impl fmt::Debug for NodeId {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Hash(pub [u8; 32]);
 
+impl Hash {
+    /// That of no bytes at all.
+    pub const EMPTY: Self = Self([
+        0xaf, 0x13, 0x49, 0xb9, 0xf5, 0xf9, 0xa1, 0xa6, 0xa0, 0x40, 0x4d, 0xea, 0x36, 0xdc, 0xc9,
+        0x49, 0x9b, 0xcb, 0x25, 0xc9, 0xad, 0xc1, 0x12, 0xb7, 0xcc, 0x9a, 0x93, 0xca, 0xe4, 0x1f,
+        0x32, 0x62,
+    ]);
+}
+
 impl fmt::Debug for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "h{:02x}{:02x}{:02x}", self.0[0], self.0[1], self.0[2])
@@ -272,11 +281,15 @@ impl Value {
         }
     }
 
-    /// Whether it fits `class`, and a deletion remembers something that was not one.
+    /// Whether it fits `class`, a deletion remembers something that was not one, and a file that
+    /// has no bytes has their hash.
     pub fn fits(&self, class: Class) -> bool {
         match self {
             Self::Dir(_) => class == Class::Dir,
-            Self::File { .. } | Self::Link { .. } => class == Class::Leaf,
+            Self::Link { .. } => class == Class::Leaf,
+            Self::File { size, hash, .. } => {
+                class == Class::Leaf && (*size == 0) == (*hash == Hash::EMPTY)
+            }
             Self::Gone { was, .. } => !was.is_gone() && was.fits(class),
         }
     }
@@ -394,6 +407,23 @@ mod tests {
             let bytes = postcard::to_stdvec(&gone).expect("encodes");
             assert_eq!(postcard::from_bytes(&bytes), Ok(gone));
         }
+    }
+
+    #[test]
+    fn nothing_has_the_hash_of_nothing() {
+        assert_eq!(Hash::EMPTY, Hash(*blake3::hash(b"").as_bytes()));
+        let file = |size, hash| Value::File {
+            meta: Meta {
+                mode: 0o644,
+                mtime: Mtime::default(),
+            },
+            size,
+            hash,
+        };
+        assert!(file(0, Hash::EMPTY).fits(Class::Leaf));
+        assert!(file(1, Hash([7; 32])).fits(Class::Leaf));
+        assert!(!file(0, Hash([7; 32])).fits(Class::Leaf));
+        assert!(!file(1, Hash::EMPTY).fits(Class::Leaf));
     }
 
     // sync-14.
