@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use ahoy_logic::sync::Row;
 use ahoy_wire::sync::ReplicaId;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Rows, TransactionBehavior, params};
 
 /// Version of the tables and of the encoding of the rows; a file with a higher one is refused.
 const SCHEMA_VERSION: i64 = 3;
@@ -119,9 +119,8 @@ pub struct Index {
 }
 
 impl Index {
-    /// Opens the index of `replica` at `path`, or makes an empty one, and gives all its rows:
-    /// counters, then what was heard of others, then nodes by number.
-    pub fn open(path: &Path, replica: ReplicaId) -> Result<(Self, Vec<Row>), IndexError> {
+    /// Opens the index of `replica` at `path`, or makes an empty one.
+    pub fn open(path: &Path, replica: ReplicaId) -> Result<Self, IndexError> {
         let connection = Connection::open(path).map_err(|e| wrap(path, e))?;
         let mut index = Self {
             connection,
@@ -137,8 +136,44 @@ impl Index {
         index.check_replica(replica)?;
         index.note_boot().map_err(|e| wrap(path, e))?;
         index.compare_file().map_err(|e| wrap(path, e))?;
-        let rows = index.load()?;
-        Ok((index, rows))
+        Ok(index)
+    }
+
+    /// Gives all rows, one after the other: counters, then what was heard of others, then nodes by
+    /// number. What `take` made of them counts only if each was as it had been written.
+    pub fn load<T>(
+        &self,
+        take: impl FnOnce(&mut dyn Iterator<Item = Row>) -> T,
+    ) -> Result<T, IndexError> {
+        let sql = |e| wrap(&self.path, e);
+        let query = "SELECT one, row FROM counters UNION ALL SELECT replica, row FROM heard \
+                     UNION ALL SELECT number, row FROM node";
+        let mut statement = self.connection.prepare(query).map_err(sql)?;
+        let mut found = statement.query([]).map_err(sql)?;
+        let mut failure = None;
+        let mut rows = std::iter::from_fn(|| match self.next_row(&mut found) {
+            Ok(row) => row,
+            Err(error) => {
+                failure = Some(error);
+                None
+            }
+        });
+        let taken = take(&mut rows);
+        failure.map_or(Ok(taken), Err)
+    }
+
+    fn next_row(&self, found: &mut Rows<'_>) -> Result<Option<Row>, IndexError> {
+        let sql = |e| wrap(&self.path, e);
+        let Some(entry) = found.next().map_err(sql)? else {
+            return Ok(None);
+        };
+        let key: i64 = entry.get(0).map_err(sql)?;
+        let value = entry.get_ref(1).map_err(sql)?;
+        let row = value.as_blob().ok().and_then(|blob| decode(key, blob));
+        match row {
+            Some(row) => Ok(Some(row)),
+            None => Err(self.damaged(&format!("row {key} is not as written"))),
+        }
     }
 
     /// Keeps `rows`, all or none, durably when this returns. Later rows replace earlier ones.
@@ -297,31 +332,6 @@ impl Index {
     fn set_meta(&self, key: &str, value: &str) -> rusqlite::Result<()> {
         let insert = "INSERT OR REPLACE INTO meta(key, value) VALUES(?1, ?2)";
         self.connection.execute(insert, [key, value]).map(|_| ())
-    }
-
-    fn load(&self) -> Result<Vec<Row>, IndexError> {
-        let mut rows = Vec::new();
-        for query in [
-            "SELECT one, row FROM counters ORDER BY one",
-            "SELECT replica, row FROM heard ORDER BY replica",
-            "SELECT number, row FROM node ORDER BY number",
-        ] {
-            self.load_table(query, &mut rows)?;
-        }
-        Ok(rows)
-    }
-
-    fn load_table(&self, query: &str, into: &mut Vec<Row>) -> Result<(), IndexError> {
-        let sql = |e| wrap(&self.path, e);
-        let mut statement = self.connection.prepare(query).map_err(sql)?;
-        let mut found = statement.query([]).map_err(sql)?;
-        while let Some(entry) = found.next().map_err(sql)? {
-            let key: i64 = entry.get(0).map_err(sql)?;
-            let value = entry.get_ref(1).map_err(sql)?;
-            let row = value.as_blob().ok().and_then(|blob| decode(key, blob));
-            into.push(row.ok_or_else(|| self.damaged(&format!("row {key} is not as written")))?);
-        }
-        Ok(())
     }
 
     fn damaged(&self, reason: &str) -> IndexError {
@@ -521,10 +531,16 @@ mod tests {
         (dir, path)
     }
 
+    fn open(path: &Path) -> Result<(Index, Vec<Row>), IndexError> {
+        let index = Index::open(path, REPLICA)?;
+        let rows = index.load(|rows| rows.collect())?;
+        Ok((index, rows))
+    }
+
     #[test]
     fn rows_come_back_and_later_ones_replace_earlier_ones() {
         let (_dir, path) = place();
-        let (mut index, rows) = Index::open(&path, REPLICA).expect("a fresh index");
+        let (mut index, rows) = open(&path).expect("a fresh index");
         assert!(rows.is_empty());
         let heard = |upto| Row::Heard {
             replica: ReplicaId(u64::MAX),
@@ -538,7 +554,7 @@ mod tests {
             .commit(&[node(1, 7), heard(4), counters(u64::MAX)])
             .expect("a commit");
         drop(index);
-        let (_index, rows) = Index::open(&path, REPLICA).expect("the same index");
+        let (_index, rows) = open(&path).expect("the same index");
         let want = [counters(u64::MAX), heard(4), node(1, 7), node(2, 1)];
         assert_eq!(text(&rows), text(&want));
     }
@@ -546,8 +562,8 @@ mod tests {
     #[test]
     fn a_second_process_is_refused() {
         let (_dir, path) = place();
-        let _held = Index::open(&path, REPLICA).expect("a fresh index");
-        let second = Index::open(&path, REPLICA).map(|_| ());
+        let _held = open(&path).expect("a fresh index");
+        let second = open(&path).map(|_| ());
         assert!(
             matches!(second, Err(IndexError::InUse { .. })),
             "{second:?}"
@@ -557,7 +573,7 @@ mod tests {
     #[test]
     fn the_index_of_another_copy_is_refused() {
         let (_dir, path) = place();
-        drop(Index::open(&path, REPLICA).expect("a fresh index"));
+        drop(open(&path).expect("a fresh index"));
         let other = Index::open(&path, ReplicaId(1)).map(|_| ());
         assert!(
             matches!(other, Err(IndexError::Foreign { .. })),
@@ -572,9 +588,7 @@ mod tests {
             Connection::open(&path)
                 .and_then(|c| c.execute_batch(sql))
                 .expect("a file");
-            let error = Index::open(&path, REPLICA)
-                .map(|_| ())
-                .expect_err("it must be refused");
+            let error = open(&path).map(|_| ()).expect_err("it must be refused");
             assert_eq!(
                 matches!(error, IndexError::Newer { version: 4, .. }),
                 newer,
@@ -598,7 +612,7 @@ mod tests {
     #[test]
     fn an_index_of_an_older_ahoy_is_taken_over() {
         let (_dir, path) = place();
-        let (mut index, _) = Index::open(&path, REPLICA).expect("a fresh index");
+        let (mut index, _) = open(&path).expect("a fresh index");
         index.commit(&[node(0, 1), node(1, 2)]).expect("a commit");
         let old = format!(
             "INSERT INTO counters(one, row) VALUES({NUMBERS_KEY}, x'030107'); \
@@ -606,20 +620,20 @@ mod tests {
         );
         index.connection.execute_batch(&old).expect("as it was");
         drop(index);
-        let (index, rows) = Index::open(&path, REPLICA).expect("it is taken over");
+        let (index, rows) = open(&path).expect("it is taken over");
         assert_eq!(
             format!("{rows:?}"),
             format!("{:?}", [node(0, 1), node(1, 2)])
         );
         drop(index);
-        let again = Index::open(&path, REPLICA).expect("and stays so").1;
+        let again = open(&path).expect("and stays so").1;
         assert_eq!(again.len(), 2);
     }
 
     #[test]
     fn damage_is_noticed_wherever_it_is() {
         let (_dir, path) = place();
-        let (mut index, _) = Index::open(&path, REPLICA).expect("a fresh index");
+        let (mut index, _) = open(&path).expect("a fresh index");
         let rows: Vec<_> = (0..500).map(|n| node(n, n)).collect();
         index.commit(&rows).expect("a commit");
         drop(index);
@@ -639,9 +653,7 @@ mod tests {
             let mut bytes = good.clone();
             damage(&mut bytes);
             std::fs::write(&path, bytes).expect("the file");
-            let error = Index::open(&path, REPLICA)
-                .map(|_| ())
-                .expect_err("it is damaged");
+            let error = open(&path).map(|_| ()).expect_err("it is damaged");
             assert!(matches!(error, IndexError::Damaged { .. }), "{error}");
             assert!(error.hint().contains("keeps every file"));
         }
@@ -650,7 +662,7 @@ mod tests {
     #[test]
     fn a_batch_that_does_not_fit_is_not_kept_at_all() {
         let (_dir, path) = place();
-        let (mut index, _) = Index::open(&path, REPLICA).expect("a fresh index");
+        let (mut index, _) = open(&path).expect("a fresh index");
         index.commit(&[node(0, 0)]).expect("a commit");
         index
             .connection
@@ -665,7 +677,7 @@ mod tests {
             .expect("a limit");
         index.commit(&[node(1, 1)]).expect("there is room again");
         drop(index);
-        let (_index, rows) = Index::open(&path, REPLICA).expect("the same index");
+        let (_index, rows) = open(&path).expect("the same index");
         assert_eq!(text(&rows), text(&[node(0, 0), node(1, 1)]));
     }
 
@@ -695,7 +707,7 @@ mod tests {
     #[ignore = "a measurement; run it with --release --nocapture"]
     fn speed() {
         let (_dir, path) = place();
-        let (mut index, _) = Index::open(&path, REPLICA).expect("a fresh index");
+        let (mut index, _) = open(&path).expect("a fresh index");
         let rows: Vec<_> = (0..100_000).map(|n| node(n, n)).collect();
         let watch = Watch::start();
         let mut longest = Duration::ZERO;
@@ -713,7 +725,7 @@ mod tests {
         watch.stop("200 commits of 1 row");
         drop(index);
         let watch = Watch::start();
-        let (_index, rows) = Index::open(&path, REPLICA).expect("the same index");
+        let (_index, rows) = open(&path).expect("the same index");
         watch.stop(&format!("load of {} rows", rows.len()));
         println!(
             "size: {} bytes",

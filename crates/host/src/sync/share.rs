@@ -197,13 +197,14 @@ impl Share {
             accept_empty,
         } = config;
         descriptors::raise();
-        let (index, rows) = claim.open_index()?;
+        let index = claim.open_index()?;
         let root = open_root(&claim)?;
         claim.record.listen = ports.addresses();
         claim.save()?;
         let membership = membership(&device, &claim)?;
         let identity = identity(&claim, &device, membership.rights(), index.is_put_back())?;
-        let engine = Shared::new(Engine::new(identity, rows));
+        let engine = index.load(|rows| Engine::new(identity, rows));
+        let engine = Shared::new(engine.map_err(OpenError::from)?);
         let (sender, mail) = mpsc::channel();
         let label = device.label.as_str().to_owned();
         let (caps, mail_to) = (Arc::clone(&limits), sender.clone());

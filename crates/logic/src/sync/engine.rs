@@ -17,7 +17,7 @@ use super::merge::{conflict_copy, merge_body, merge_place};
 use super::numbers::Numbers;
 use super::plan::Work;
 use super::planted::{self, Bug};
-use super::tree::{Census, Node, Tree};
+use super::tree::{Census, Node, Restored, Tree};
 use super::unnoted::Unnoted;
 use super::{
     Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced, Tally, Withheld,
@@ -127,9 +127,13 @@ impl Engine {
             numbers,
         };
         engine.work.turns.set_me(engine.who.replica);
+        let mut nodes = Restored::default();
+        let mut log = Vec::new();
         for row in rows {
-            engine.restore(row);
+            engine.restore(row, &mut nodes, &mut log);
         }
+        engine.tree = Tree::restored(nodes);
+        engine.log = log.into_iter().collect();
         engine.numbers.believe(engine.dots);
         if engine.who.is_put_back {
             engine.numbers.rename(engine.dots);
@@ -141,7 +145,7 @@ impl Engine {
         engine
     }
 
-    fn restore(&mut self, row: Row) {
+    fn restore(&mut self, row: Row, nodes: &mut Restored, log: &mut Vec<(u64, NodeId)>) {
         match row {
             Row::Node {
                 number,
@@ -154,13 +158,13 @@ impl Engine {
                 self.sequence = self.sequence.max(sequence);
                 self.learn_dots(&record);
                 if sequence > 0 {
-                    self.log.insert(sequence, id);
+                    log.push((sequence, id));
                 } else {
                     self.unnoted.remember(&record);
                 }
                 let synced = synced.map(|boxed| *boxed);
                 let node = Node::kept(number, *record, signature, sequence, synced);
-                self.tree.restore(number, node);
+                nodes.add(node);
             }
             Row::Heard { replica, upto } => self.gossip.remember(replica, upto),
             Row::Counters { .. } if planted::is(Bug::CountersForgotten) => {}

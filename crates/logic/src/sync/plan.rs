@@ -531,8 +531,7 @@ impl Engine {
                 self.tree.set_synced(id, None);
             }
             (After::Become(synced), Some(print)) => {
-                let doubtful =
-                    hides_a_change(synced) || (job.moves && is_doubtful(synced, &print));
+                let doubtful = hides_a_change(synced) || (job.moves && is_doubtful(synced, &print));
                 let racy = print.racy || doubtful;
                 let synced = Synced {
                     print: Print { racy, ..print },

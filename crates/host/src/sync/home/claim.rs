@@ -8,7 +8,6 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use ahoy_logic::sync::Row;
 use ahoy_logic::tracker::Reserve;
 use ahoy_wire::sync::{Capability, ReplicaId, Secret};
 use ahoy_wire::ticket::ShareName;
@@ -52,8 +51,8 @@ impl Claim {
         &self.record.root
     }
 
-    /// Opens the index, or makes it the first time, and gives all its rows.
-    pub fn open_index(&mut self) -> Result<(Index, Vec<Row>), OpenError> {
+    /// Opens the index, or makes it the first time.
+    pub fn open_index(&mut self) -> Result<Index, OpenError> {
         let opened = Index::open(&self.dir.join("index.db"), self.record.replica)?;
         if !self.record.indexed {
             self.record.indexed = true;

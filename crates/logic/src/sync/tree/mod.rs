@@ -12,6 +12,10 @@
 //!
 //! Beside the records each node carries what this machine has on disk of it ([`Synced`]).
 
+mod restore;
+
+pub use restore::Restored;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
@@ -63,8 +67,8 @@ pub enum Goal {
 #[derive(Debug, Default)]
 pub struct Tree {
     nodes: BTreeMap<NodeId, Box<Node>>,
-    /// Directory and wanted name, to the nodes that want it.
-    slots: BTreeMap<(NodeId, Name), BTreeSet<NodeId>>,
+    /// Directory, wanted name, and a node that wants it.
+    slots: BTreeSet<(NodeId, Name, NodeId)>,
     /// The slots that more than one node wants.
     contested: BTreeMap<(NodeId, Name), ()>,
     /// Directory and name on disk, to the node that is there.
@@ -106,20 +110,6 @@ impl Tree {
     /// The nodes whose goal may have changed since the last call.
     pub fn take_touched(&mut self) -> BTreeSet<NodeId> {
         std::mem::take(&mut self.touched)
-    }
-
-    /// Puts back a node from the index.
-    pub fn restore(&mut self, number: u64, node: Node) {
-        self.next_number = self.next_number.max(number + 1);
-        let id = node.record.id;
-        let synced = node.synced.clone();
-        let bare = Node {
-            synced: None,
-            ..node
-        };
-        self.nodes.insert(id, Box::new(bare));
-        self.set_synced(id, synced);
-        self.placed(id);
     }
 
     /// Replaces the record of a node, or adds the node.
@@ -226,12 +216,12 @@ impl Tree {
 
     /// The nodes that are to be in a directory.
     pub fn wanted_in_dir(&self, dir: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        within(&self.slots, dir).flat_map(|(_, ids)| ids.iter().copied())
+        wanted_in(&self.slots, dir)
     }
 
     /// Whether a node is to have that name, or stands beside it because of the name.
     pub fn is_wanted_at(&self, dir: NodeId, name: &Name) -> bool {
-        self.slots.contains_key(&(dir, name.clone()))
+        rivals(&self.slots, dir, name).next().is_some()
     }
 
     /// The nodes on disk that hold this content.
@@ -318,14 +308,14 @@ impl Tree {
         if self.contested.is_empty() {
             return Goal::At(*parent, name.clone());
         }
-        let rivals = self.slots.get(&(*parent, name.clone()));
-        let first = rivals.and_then(|ids| ids.iter().min_by_key(|id| self.precedence(**id)));
-        if first.is_none_or(|first| *first == id) {
+        let rivals = rivals(&self.slots, *parent, name);
+        let first = rivals.min_by_key(|id| self.precedence(*id));
+        if first.is_none_or(|first| first == id) {
             return Goal::At(*parent, name.clone());
         }
         // Somebody may have taken that name as well, and even the next.
         let beside = (0..).map(|attempt| names::displaced(name, &node.record.body, id, attempt));
-        let is_free = |beside: &Name| !self.slots.contains_key(&(*parent, beside.clone()));
+        let is_free = |beside: &Name| !self.is_wanted_at(*parent, beside);
         let mut free = beside.filter(is_free);
         Goal::At(
             *parent,
@@ -360,7 +350,7 @@ impl Tree {
             let Some(node) = self.nodes.get(&id) else {
                 continue;
             };
-            let inhabited = node.is_dir() && within(&self.slots, id).next().is_some();
+            let inhabited = node.is_dir() && wanted_in(&self.slots, id).next().is_some();
             let parent = if self.cuts.contains(&id) {
                 NodeId::ROOT
             } else {
@@ -382,38 +372,36 @@ impl Tree {
             }
             if let Some(new) = slot {
                 stale.push(new.0);
-                let rivals = self.slots.entry(new.clone()).or_default();
-                rivals.insert(id);
-                self.touched.extend(rivals.iter().copied());
-                match rivals.len() {
-                    1 => self.crowd(new.0),
-                    _ => drop(self.contested.insert(new, ())),
+                self.slots.insert((new.0, new.1.clone(), id));
+                self.touched.extend(rivals(&self.slots, new.0, &new.1));
+                let rival = rivals(&self.slots, new.0, &new.1).nth(1);
+                match rival {
+                    None => self.crowd(new.0),
+                    Some(_) => drop(self.contested.insert(new, ())),
                 }
             }
         }
     }
 
     fn leave_slot(&mut self, slot: &(NodeId, Name), id: NodeId) {
-        if let Some(rivals) = self.slots.get_mut(slot) {
-            rivals.remove(&id);
-            self.touched.extend(rivals.iter().copied());
-            if rivals.len() < 2 {
-                self.contested.remove(slot);
-            }
-            if rivals.is_empty() {
-                self.slots.remove(slot);
-                self.crowd(slot.0);
-            }
+        let (dir, name) = slot;
+        self.slots.remove(&(*dir, name.clone(), id));
+        self.touched.extend(rivals(&self.slots, *dir, name));
+        let left = rivals(&self.slots, *dir, name).take(2).count();
+        if left < 2 {
+            self.contested.remove(slot);
+        }
+        if left == 0 {
+            self.crowd(*dir);
         }
     }
 
     /// A name in this directory is taken or free now, and it may be the one under which a node
     /// stands beside its namesake.
     fn crowd(&mut self, dir: NodeId) {
-        let displaced = within(&self.contested, dir)
-            .filter_map(|(name, ())| self.slots.get(&(dir, name.clone())))
-            .flatten();
-        self.touched.extend(displaced.copied());
+        let displaced =
+            within(&self.contested, dir).flat_map(|(name, ())| rivals(&self.slots, dir, name));
+        self.touched.extend(displaced);
     }
 
     /// A directory has a new place: finds the circles that this closes or opens.
@@ -510,6 +498,27 @@ impl Node {
     pub fn is_dir(&self) -> bool {
         self.record.class == Class::Dir
     }
+}
+
+/// The nodes that want one name.
+fn rivals(
+    slots: &BTreeSet<(NodeId, Name, NodeId)>,
+    dir: NodeId,
+    name: &Name,
+) -> impl Iterator<Item = NodeId> {
+    let first = (dir, name.clone(), NodeId::ROOT);
+    let last = (dir, name.clone(), PARKED);
+    slots.range(first..=last).map(|slot| slot.2)
+}
+
+/// The nodes that want any name in one directory.
+fn wanted_in(
+    slots: &BTreeSet<(NodeId, Name, NodeId)>,
+    dir: NodeId,
+) -> impl Iterator<Item = NodeId> {
+    let from = slots.range((dir, Name::lowest(), NodeId::ROOT)..);
+    from.take_while(move |slot| slot.0 == dir)
+        .map(|slot| slot.2)
 }
 
 /// The entries of one directory.

@@ -1,0 +1,137 @@
+//! The tree of an index, built at once: a million insertions into ordered maps, each at another
+//! place in memory, take many times as long as sorting what goes into them.
+
+use std::collections::BTreeSet;
+
+use ahoy_wire::sync::{Label, NodeId, Value};
+
+use super::super::merge::{is_alive, value_of};
+use super::{Node, Tree};
+
+impl Tree {
+    /// The tree of these nodes. Those that are not as they should be are touched.
+    pub fn restored(Restored { mut nodes, .. }: Restored) -> Self {
+        let mut tree = Self::default();
+        for (id, node) in &mut nodes {
+            let id = *id;
+            tree.next_number = tree.next_number.max(node.number + 1);
+            if let Some(original) = node.record.copy_of {
+                tree.copies.entry(original).or_default().insert(id);
+            }
+            let place = &node.record.place;
+            node.shown = is_alive(&node.record).then(|| (place.parent, place.name.clone()));
+            if !is_settled(node) {
+                tree.touched.insert(id);
+            }
+        }
+        tree.index_disk(&nodes);
+        let shown = nodes.iter().filter_map(|(id, node)| {
+            let (dir, name) = node.shown.as_ref()?;
+            Some((*dir, name.clone(), *id))
+        });
+        tree.slots = shown.collect();
+        tree.nodes = nodes.into_iter().collect();
+        tree.find_circles();
+        tree.find_contested();
+        tree.show_inhabited();
+        tree
+    }
+
+    /// What can be found by where it is on disk, and by what it is there.
+    fn index_disk(&mut self, nodes: &[(NodeId, Box<Node>)]) {
+        let on_disk = || {
+            let synced = nodes.iter().map(|(id, node)| (*id, node.synced.as_ref()));
+            synced.filter_map(|(id, synced)| Some((id, synced?)))
+        };
+        for (id, synced) in on_disk() {
+            self.census.count(&synced.value, true);
+            if matches!(synced.value, Value::Dir(_)) {
+                self.inodes.insert(synced.print.identity(), id);
+            }
+        }
+        let places = on_disk().map(|(id, synced)| ((synced.parent, synced.name.clone()), id));
+        self.disk = places.collect();
+        let contents = on_disk().filter_map(|(id, synced)| Some((synced.value.content()?.0, id)));
+        self.content = contents.collect();
+    }
+
+    fn find_circles(&mut self) {
+        let dirs = self.nodes.iter().filter(|(_, node)| node.is_dir());
+        self.cuts = dirs.filter_map(|(id, _)| self.circle(*id)).collect();
+        for id in self.cuts.clone() {
+            self.refresh(id);
+        }
+    }
+
+    fn find_contested(&mut self) {
+        let mut before: Option<&(NodeId, _, NodeId)> = None;
+        for slot in &self.slots {
+            if let Some((dir, name, id)) = before.filter(|it| (&it.0, &it.1) == (&slot.0, &slot.1))
+            {
+                self.contested.insert((*dir, name.clone()), ());
+                self.touched.extend([*id, slot.2]);
+            }
+            before = Some(slot);
+        }
+    }
+
+    /// Deleted directories in which something lives, and what lives in no known directory.
+    fn show_inhabited(&mut self) {
+        let mut dirs: Vec<NodeId> = self.slots.iter().map(|slot| slot.0).collect();
+        dirs.dedup();
+        for dir in dirs {
+            let is_dir = self.node(dir).is_some_and(Node::is_dir);
+            if !is_dir && dir != NodeId::ROOT {
+                let stranded: Vec<NodeId> = self.wanted_in_dir(dir).collect();
+                self.touched.extend(stranded);
+            }
+            self.refresh(dir);
+        }
+    }
+}
+
+/// This machine holds the version that it knows, and a plan would find nothing to do.
+fn is_settled(node: &Node) -> bool {
+    let is_there = match (&node.shown, &node.synced) {
+        (None, None) => true,
+        (Some((dir, name)), Some(on)) => {
+            (&on.parent, &on.name) == (dir, name) && on.value == *value_of(&node.record)
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    };
+    is_there && node.sequence != 0
+}
+
+/// Nodes that come out of an index one after the other. What was decoded twice and is the same is
+/// kept once, and at once, so that the next node gets the memory.
+#[derive(Debug, Default)]
+pub struct Restored {
+    nodes: Vec<(NodeId, Box<Node>)>,
+    authors: BTreeSet<Label>,
+}
+
+impl Restored {
+    /// Adds a node; each has a number and an id of its own.
+    pub fn add(&mut self, mut node: Node) {
+        let record = &mut node.record;
+        let author = &mut record.body.author;
+        match self.authors.get(author) {
+            Some(known) => *author = known.clone(),
+            None => drop(self.authors.insert(author.clone())),
+        }
+        let body_clock = &record.body.clock;
+        share(&mut record.place.clock, body_clock);
+        if let Some(synced) = &mut node.synced {
+            share(&mut synced.body_clock, body_clock);
+            share(&mut synced.place_clock, &record.place.clock);
+            share(&mut synced.name, &record.place.name);
+        }
+        self.nodes.push((record.id, Box::new(node)));
+    }
+}
+
+fn share<T: Clone + PartialEq>(one: &mut T, with: &T) {
+    if one == with {
+        one.clone_from(with);
+    }
+}
