@@ -5,6 +5,7 @@
 //! with how many of what each works off. Everything is the same in every run: no clock, no chance,
 //! no input. Hashing of content is not counted, since its instructions depend on the processor.
 
+mod burst;
 mod decode;
 mod lease;
 mod plan;
@@ -21,7 +22,7 @@ struct Case {
     run: fn(),
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 9] = [
     Case {
         name: "decode-sync",
         items: decode::FRAMES,
@@ -51,6 +52,18 @@ const CASES: [Case; 7] = [
         items: plan::RECORDS,
         item: "record",
         run: plan::run,
+    },
+    Case {
+        name: "burst",
+        items: burst::CHANGES,
+        item: "file",
+        run: burst::run,
+    },
+    Case {
+        name: "start",
+        items: burst::ROWS,
+        item: "row",
+        run: burst::start,
     },
     Case {
         name: "chunks",

@@ -1,7 +1,7 @@
 //! File names and paths inside a share: bytes, as Linux has them, checked once and safe after.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -54,7 +54,8 @@ impl Name {
 
     /// The first of all names in their order: where a walk through a directory's names starts.
     pub fn lowest() -> Self {
-        Self([1].into())
+        static LOWEST: LazyLock<Name> = LazyLock::new(|| Name([1].into()));
+        LOWEST.clone()
     }
 
     /// The bytes as they are on disk.

@@ -373,11 +373,9 @@ impl Tree {
             if let Some(new) = slot {
                 stale.push(new.0);
                 self.slots.insert((new.0, new.1.clone(), id));
-                self.touched.extend(rivals(&self.slots, new.0, &new.1));
-                let rival = rivals(&self.slots, new.0, &new.1).nth(1);
-                match rival {
-                    None => self.crowd(new.0),
-                    Some(_) => drop(self.contested.insert(new, ())),
+                match self.touch_rivals(&new) {
+                    1 => self.crowd(new.0),
+                    _ => drop(self.contested.insert(new, ())),
                 }
             }
         }
@@ -386,14 +384,23 @@ impl Tree {
     fn leave_slot(&mut self, slot: &(NodeId, Name), id: NodeId) {
         let (dir, name) = slot;
         self.slots.remove(&(*dir, name.clone(), id));
-        self.touched.extend(rivals(&self.slots, *dir, name));
-        let left = rivals(&self.slots, *dir, name).take(2).count();
+        let left = self.touch_rivals(slot);
         if left < 2 {
             self.contested.remove(slot);
         }
         if left == 0 {
             self.crowd(*dir);
         }
+    }
+
+    /// Who wants a name may have another goal now; how many they are.
+    fn touch_rivals(&mut self, slot: &(NodeId, Name)) -> usize {
+        let mut count = 0;
+        for id in rivals(&self.slots, slot.0, &slot.1) {
+            self.touched.insert(id);
+            count += 1;
+        }
+        count
     }
 
     /// A name in this directory is taken or free now, and it may be the one under which a node
@@ -506,9 +513,11 @@ fn rivals(
     dir: NodeId,
     name: &Name,
 ) -> impl Iterator<Item = NodeId> {
+    let name = name.clone();
     let first = (dir, name.clone(), NodeId::ROOT);
-    let last = (dir, name.clone(), PARKED);
-    slots.range(first..=last).map(|slot| slot.2)
+    let from = slots.range(first..);
+    from.take_while(move |slot| slot.0 == dir && slot.1 == name)
+        .map(|slot| slot.2)
 }
 
 /// The nodes that want any name in one directory.
