@@ -102,6 +102,9 @@ pub struct LinkProgress {
     pub is_behind: bool,
 }
 
+/// Effects for which there is always room; a first look can have a million.
+const EFFECTS_KEPT: usize = 4096;
+
 impl Engine {
     /// An engine with what its index remembers; `rows` in any order, the latest of each kind.
     pub fn new(who: Identity, rows: impl IntoIterator<Item = Row>) -> Self {
@@ -250,6 +253,7 @@ impl Engine {
         let numbers = self.numbers.take_stale();
         effects.extend(numbers.map(|counted| Effect::Keep(Row::Numbers(counted))));
         effects.append(&mut self.out);
+        self.out.shrink_to(EFFECTS_KEPT);
         effects
     }
 

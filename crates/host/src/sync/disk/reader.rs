@@ -36,6 +36,9 @@ const FRESH: Time = 600_000_000_000;
 /// With more files than this in the queue, one sync of the file system serves them all.
 const SINGLE_SYNCS_MAX: usize = 8;
 
+/// Files for which the queue keeps room when it is empty: a first look can ask for a million at once.
+const QUEUE_KEPT: usize = 4096;
+
 /// First and longest wait before a file that changed while it was read is looked at again.
 const PATIENCE_FIRST: Duration = Duration::from_millis(50);
 const PATIENCE_MAX: Duration = Duration::from_secs(2);
@@ -160,6 +163,7 @@ impl Shared {
             if let Some((path, print)) = queue.files.pop_front() {
                 return Some((path, print, queue.files.len()));
             }
+            queue.files.shrink_to(QUEUE_KEPT);
             if self.root.recent().is_empty() {
                 let woken = self.filled.wait(queue);
                 queue = woken.unwrap_or_else(PoisonError::into_inner);

@@ -8,8 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahoy_wire::sync::{Hash, INLINE_BYTES_MAX};
 
-/// Most bytes of them.
+/// Most bytes of them, with what it takes to find them.
 const BYTES_MAX: usize = 16 << 20;
+
+/// What a content takes beside its own bytes: its place in the map, which may be half empty, its
+/// counts, and what the allocator adds.
+const BYTES_BESIDE: usize = 160;
 
 /// The contents, by hash.
 #[derive(Debug, Default)]
@@ -27,9 +31,10 @@ impl Recent {
     /// Keeps a content that may travel with its record, if there is room.
     pub(super) fn keep(&self, hash: Hash, content: &[u8]) {
         let mut kept = self.lock();
-        let fits = content.len() <= INLINE_BYTES_MAX && kept.bytes + content.len() <= BYTES_MAX;
+        let bytes = content.len() + BYTES_BESIDE;
+        let fits = content.len() <= INLINE_BYTES_MAX && kept.bytes + bytes <= BYTES_MAX;
         if fits && !kept.contents.contains_key(&hash) {
-            kept.bytes += content.len();
+            kept.bytes += bytes;
             kept.contents.insert(hash, content.into());
         }
     }
@@ -38,7 +43,7 @@ impl Recent {
     pub(super) fn take(&self, hash: Hash) -> Option<Arc<[u8]>> {
         let mut kept = self.lock();
         let content = kept.contents.remove(&hash)?;
-        kept.bytes -= content.len();
+        kept.bytes -= content.len() + BYTES_BESIDE;
         Some(content)
     }
 
@@ -68,7 +73,7 @@ mod tests {
     fn there_is_only_so_much_room_and_what_is_taken_makes_some() {
         let recent = Recent::default();
         let content = vec![7; INLINE_BYTES_MAX];
-        let most = BYTES_MAX / INLINE_BYTES_MAX;
+        let most = BYTES_MAX / (INLINE_BYTES_MAX + BYTES_BESIDE);
         (0..=most).for_each(|n| recent.keep(hash(n), &content));
         assert_eq!(recent.take(hash(most)), None, "no room for the last one");
         assert_eq!(recent.take(hash(0)).as_deref(), Some(&content[..]));
