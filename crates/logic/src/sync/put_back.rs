@@ -24,13 +24,14 @@ impl Engine {
         if !ours.value.same_content(&synced.value) {
             return None;
         }
-        self.gives_way(ours, &theirs.body)?;
+        let merged = self.gives_way(ours, &theirs.body)?;
         let is_unknown = |(replica, count)| {
             self.numbers.is_own(replica) && !ours.clock.has(Dot { count, replica })
         };
         let is_lost = theirs.body.clock.entries().any(is_unknown);
         let copy = self.tree.node(NodeId::conflict_copy(theirs.id, ours.dot));
-        let is_disowned = copy.is_some_and(|copy| self.is_lost_deletion(&copy.record));
+        let is_disowned =
+            merged.lost.is_some() && copy.is_some_and(|copy| self.is_lost_deletion(&copy.record));
         (is_lost || is_disowned).then(|| ours.clone())
     }
 
