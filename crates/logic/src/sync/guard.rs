@@ -11,7 +11,6 @@ use std::time::Duration;
 use ahoy_wire::sync::{NodeId, Value};
 
 use super::engine::{Engine, State};
-use super::local::Missing;
 use super::{Effect, Notice};
 use crate::moment::Moment;
 
@@ -104,9 +103,7 @@ impl Engine {
         self.local.guard.confirm();
         self.release();
         // They are looked for once more.
-        for state in self.local.missing.values_mut() {
-            *state = Missing::Suspected;
-        }
+        self.local.missing.suspect_all();
         self.ask_for_suspects();
         true
     }
@@ -209,20 +206,14 @@ impl Engine {
         let waits = self.state == State::Running
             && guard.withheld.is_none()
             && !guard.is_confirmed
-            && self
-                .local
-                .missing
-                .values()
-                .any(|state| *state == Missing::Confirmed);
+            && self.local.missing.confirmed().next().is_some();
         let run = guard.run.as_ref().filter(|_| waits)?;
         Some(self.guard_due(run))
     }
 
     /// Files that are confirmed to be gone, with all that was in directories that are.
     fn files_gone(&self) -> Vec<NodeId> {
-        let missing = self.local.missing.iter();
-        let confirmed = missing.filter(|(_, state)| **state == Missing::Confirmed);
-        let mut stack: Vec<NodeId> = confirmed.map(|(id, _)| *id).collect();
+        let mut stack: Vec<NodeId> = self.local.missing.confirmed().collect();
         let mut met = BTreeSet::new();
         let mut files = Vec::new();
         while let Some(id) = stack.pop() {

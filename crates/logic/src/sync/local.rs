@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ahoy_wire::sync::{Body, Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, Value};
 
+use super::absent::Absent;
 use super::engine::{Engine, State};
 use super::tree::Goal;
 use super::unread::Unread;
@@ -24,7 +25,7 @@ const AWAITED_MIN: usize = 1024;
 /// What is known of the user's doings and not yet decided.
 #[derive(Debug, Default)]
 pub struct Local {
-    pub(super) missing: BTreeMap<NodeId, Missing>,
+    pub(super) missing: Absent,
     /// The highest number of a look that has been answered.
     pub(super) answered: u64,
     /// Files that were seen and not believed, by inode number and birth time. With each the number
@@ -59,15 +60,6 @@ pub(super) struct Reading {
     /// The number of the last look that had been asked for when the reading began, or when an
     /// earlier one began that has not been answered either.
     asks: u64,
-}
-
-/// How sure it is that something is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
-    Suspected,
-    /// A look with this number was asked for.
-    Asked(u64),
-    Confirmed,
 }
 
 impl Local {
@@ -109,7 +101,7 @@ impl Local {
 
     /// Whether a node was not seen where it should be, and it is not yet clear why.
     pub fn is_missing(&self, id: NodeId) -> bool {
-        self.missing.contains_key(&id)
+        self.missing.get(id).is_some()
     }
 
     fn is_stale(&self, dir: NodeId, name: &Name, asked: Option<u64>) -> bool {
@@ -123,7 +115,7 @@ impl Local {
 
     /// A node is where it should be after all, or something else is.
     pub fn found(&mut self, id: NodeId, print: Option<&Print>) {
-        self.missing.remove(&id);
+        self.missing.remove(id);
         if let Some(print) = print {
             self.missing_inodes.remove(&print.identity());
         }

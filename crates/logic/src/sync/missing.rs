@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 
 use ahoy_wire::sync::{Name, NodeId, Record, RelPath, Value};
 
+use super::absent::Missing;
 use super::engine::{Engine, State};
-use super::local::{Missing, TOUCHED_NAMES_MAX};
+use super::local::TOUCHED_NAMES_MAX;
 use super::planted::{self, Bug};
 use super::tree::{Goal, LIMBO, PARKED};
 use super::{Look, Notice, Print, Synced, Time};
@@ -46,7 +47,7 @@ impl Engine {
             }),
         );
         self.keep(id);
-        self.local.missing.remove(&id);
+        self.local.missing.remove(id);
         self.miss(id, asked);
     }
 
@@ -84,16 +85,16 @@ impl Engine {
     }
 
     pub(super) fn miss(&mut self, id: NodeId, asked: Option<u64>) {
-        let next = match (self.local.missing.get(&id), asked) {
-            (Some(Missing::Asked(ask)), Some(asked)) if asked >= *ask => Missing::Confirmed,
-            (Some(state), _) => *state,
+        let next = match (self.local.missing.get(id), asked) {
+            (Some(Missing::Asked(ask)), Some(asked)) if asked >= ask => Missing::Confirmed,
+            (Some(state), _) => state,
             (None, _) if planted::is(Bug::DeleteWithoutWitness) => {
                 self.bury(id, &BTreeSet::new());
                 return;
             }
             (None, _) => Missing::Suspected,
         };
-        if self.local.missing.insert(id, next).is_none() {
+        if self.local.missing.note(id, next) {
             self.guard_miss();
         }
         let Some(synced) = self.tree.node(id).and_then(|n| n.synced.as_ref()) else {
@@ -158,27 +159,22 @@ impl Engine {
     /// Nothing at all is left at the top of the folder, though there was enough to make a slip of
     /// the hand or a missing mount more likely than intent.
     fn is_emptied(&self) -> bool {
-        let missing = |id| self.local.missing.contains_key(&id);
+        let missing = |id| self.local.is_missing(id);
         self.tree.census().nodes() >= EMPTIED_NODES_MIN
             && self.tree.in_dir(NodeId::ROOT).all(|(_, id)| missing(id))
     }
 
     pub(super) fn ask_for_suspects(&mut self) {
-        let suspects: Vec<NodeId> = self
-            .local
-            .missing
-            .iter()
-            .filter(|(id, state)| match state {
-                Missing::Suspected => true,
-                // The answer was about a place where it no longer is.
-                Missing::Asked(ask) => {
-                    let dir = self.tree.node(**id).and_then(|n| n.synced.as_ref());
-                    let moves = dir.is_some_and(|dir| self.is_on_the_move(dir.parent));
-                    *ask <= self.local.answered && !self.work.is_busy(**id) && !moves
-                }
-                Missing::Confirmed => false,
-            })
-            .map(|(id, _)| *id)
+        let is_free = |id: NodeId| {
+            let synced = self.tree.node(id).and_then(|n| n.synced.as_ref());
+            let moves = synced.is_some_and(|synced| self.is_on_the_move(synced.parent));
+            !self.work.is_busy(id) && !moves
+        };
+        let to_ask = self.local.missing.to_ask(self.local.answered);
+        let suspects: Vec<NodeId> = to_ask
+            // The answer was about a place where it no longer is.
+            .filter(|(id, state)| *state == Missing::Suspected || is_free(*id))
+            .map(|(id, _)| id)
             .collect();
         for id in suspects {
             let in_limbo = self
@@ -192,7 +188,7 @@ impl Engine {
                 // Its directory is missing too, and will take it along.
                 None => Missing::Suspected,
             };
-            self.local.missing.insert(id, next);
+            self.local.missing.note(id, next);
         }
     }
 
@@ -201,13 +197,7 @@ impl Engine {
         if !self.may_bury() {
             return;
         }
-        let confirmed: Vec<NodeId> = self
-            .local
-            .missing
-            .iter()
-            .filter(|(_, state)| **state == Missing::Confirmed)
-            .map(|(id, _)| *id)
-            .collect();
+        let confirmed: Vec<NodeId> = self.local.missing.confirmed().collect();
         if !confirmed.is_empty() {
             let read = self.files_in_doubt();
             for id in confirmed {
@@ -217,7 +207,7 @@ impl Engine {
             }
         }
         let tree = &self.tree;
-        self.local.missing.retain(|id, _| tree.is_on_disk(*id));
+        self.local.missing.retain(|id| tree.is_on_disk(id));
         self.local
             .missing_inodes
             .retain(|_, id| tree.is_on_disk(*id));
@@ -239,7 +229,7 @@ impl Engine {
         }
         let read = self.files_in_doubt();
         for id in std::mem::take(&mut self.local.moving) {
-            let is_gone = self.local.missing.get(&id) == Some(&Missing::Confirmed);
+            let is_gone = self.local.missing.get(id) == Some(Missing::Confirmed);
             if is_gone && !self.bury(id, &read) && !read.is_empty() {
                 self.local.moving.insert(id);
             }

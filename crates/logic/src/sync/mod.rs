@@ -7,6 +7,7 @@
 //! The difference between the first two is what the user did; the difference between the last
 //! two is what is to be done. Observations are stored, work never is: after a crash we look again.
 
+mod absent;
 mod aside;
 pub mod chunks;
 mod circle;
