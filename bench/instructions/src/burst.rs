@@ -221,6 +221,8 @@ impl Disk {
                     whole: Vec::new(),
                     asked: Some(ask),
                 });
+                // The eyes are quicker than the engine: each look is over before the next one.
+                self.inputs.push_back(Input::Settled { whole_tree: false });
             }
             Effect::Do(_) => unreachable!("nobody else is there"),
             Effect::Say { .. }
