@@ -36,7 +36,8 @@ const FRESH: Time = 600_000_000_000;
 /// With more files than this in the queue, one sync of the file system serves them all.
 const SINGLE_SYNCS_MAX: usize = 8;
 
-/// Files for which the queue keeps room when it is empty: a first look can ask for a million at once.
+/// Files for which the queue keeps room when it is empty: a first look can ask for a million at
+/// once.
 const QUEUE_KEPT: usize = 4096;
 
 /// First and longest wait before a file that changed while it was read is looked at again.
