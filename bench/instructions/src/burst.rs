@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ahoy_logic::moment::Moment;
-use ahoy_logic::sync::{
-    Effect, Engine, Found, Identity, Input, Look, Print, Rights, Row, Sighting, Synced,
-};
+use ahoy_logic::sync::{Effect, Engine, Found, Input, Look, Print, Row, Sighting, Synced};
 use ahoy_wire::sync::{
     Body, Class, Clock, Dot, Hash, Label, Meta, Mtime, Name, NodeId, Place, Record, RelPath,
     ReplicaId, Value,
 };
 
 use crate::measured;
+use crate::plan::who;
 
 /// Files that go, and files that come instead.
 pub const CHANGES: usize = 1_000;
@@ -40,7 +39,7 @@ pub fn run() {
             }
             let gone = (first..first + REPORT).map(name);
             let come = (first..first + REPORT).map(|number| name(FILES + number));
-            disk.report(gone.chain(come).collect());
+            disk.report(gone.chain(come).collect(), Vec::new(), None);
             disk.go_on(&mut engine);
         }
         disk.wait(&mut engine);
@@ -62,17 +61,6 @@ pub fn start() {
 
 /// Rows of a start.
 pub const ROWS: usize = FILES;
-
-fn who() -> Identity {
-    Identity {
-        replica: ReplicaId(1),
-        run: ReplicaId(1).in_run(9),
-        is_put_back: false,
-        label: Label::tidy("here"),
-        rights: Rights::Writer,
-        floor: 0,
-    }
-}
 
 fn name(number: usize) -> Name {
     Name::new(format!("a file {number}.txt").as_bytes()).expect("a name")
@@ -157,13 +145,8 @@ impl Disk {
 
     /// The first look at the folder.
     fn show_all(&mut self, engine: &mut Engine) {
-        let names: Vec<Name> = self.files.keys().cloned().collect();
-        self.inputs.push_back(Input::Seen {
-            sightings: names.iter().map(|name| self.sighting(name)).collect(),
-            whole: vec![RelPath::root()],
-            asked: None,
-        });
-        self.inputs.push_back(Input::Settled { whole_tree: true });
+        let names = self.files.keys().cloned().collect();
+        self.report(names, vec![RelPath::root()], None);
         self.go_on(engine);
     }
 
@@ -176,13 +159,15 @@ impl Disk {
         }
     }
 
-    fn report(&mut self, names: Vec<Name>) {
+    /// A look at these names, and its end.
+    fn report(&mut self, names: Vec<Name>, whole: Vec<RelPath>, asked: Option<u64>) {
+        let whole_tree = !whole.is_empty();
         self.inputs.push_back(Input::Seen {
             sightings: names.iter().map(|name| self.sighting(name)).collect(),
-            whole: Vec::new(),
-            asked: None,
+            whole,
+            asked,
         });
-        self.inputs.push_back(Input::Settled { whole_tree: false });
+        self.inputs.push_back(Input::Settled { whole_tree });
     }
 
     /// Until the engine wants nothing more for now.
@@ -216,13 +201,8 @@ impl Disk {
                 let Look::At(_, name) = look else {
                     unreachable!("there are no directories")
                 };
-                self.inputs.push_back(Input::Seen {
-                    sightings: vec![self.sighting(&name)],
-                    whole: Vec::new(),
-                    asked: Some(ask),
-                });
                 // The eyes are quicker than the engine: each look is over before the next one.
-                self.inputs.push_back(Input::Settled { whole_tree: false });
+                self.report(vec![name], Vec::new(), Some(ask));
             }
             Effect::Do(_) => unreachable!("nobody else is there"),
             Effect::Say { .. }

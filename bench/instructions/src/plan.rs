@@ -23,7 +23,7 @@ const LINK: LinkId = LinkId(1);
 
 /// The whole way, content along with the records.
 pub fn run() {
-    let mut engine = engine();
+    let mut engine = Engine::new(who(), Vec::new());
     for input in meeting() {
         engine.take(Moment::ORIGIN, input);
     }
@@ -61,16 +61,16 @@ pub fn run() {
     );
 }
 
-fn engine() -> Engine {
-    let who = Identity {
+/// The machine whose engine is looked at.
+pub fn who() -> Identity {
+    Identity {
         replica: ReplicaId(1),
         run: ReplicaId(1).in_run(9),
         is_put_back: false,
         label: Label::tidy("here"),
         rights: Rights::Writer,
         floor: 0,
-    };
-    Engine::new(who, Vec::new())
+    }
 }
 
 /// Up to where a peer has said who it is.
