@@ -12,6 +12,7 @@ use ahoy_wire::sync::{
 };
 
 use super::gossip::Gossip;
+use super::husk::Husks;
 use super::local::Local;
 use super::merge::{conflict_copy, merge_body, merge_place};
 use super::numbers::Numbers;
@@ -20,7 +21,8 @@ use super::planted::{self, Bug};
 use super::tree::{Census, Node, Restored, Tree};
 use super::unnoted::Unnoted;
 use super::{
-    Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Synced, Tally, Withheld,
+    Effect, Identity, Input, LinkId, Look, Notice, Print, Rights, Row, Rules, Synced, Tally,
+    Withheld,
 };
 use crate::moment::Moment;
 
@@ -51,6 +53,8 @@ pub struct Engine {
     pub(super) tally: Tally,
     pub(super) unnoted: Unnoted,
     pub(super) numbers: Numbers,
+    pub(super) rules: Rules,
+    pub(super) husks: Husks,
 }
 
 /// Whether the engine trusts the disk.
@@ -128,6 +132,8 @@ impl Engine {
             tally: Tally::default(),
             unnoted: Unnoted::default(),
             numbers,
+            rules: Rules::default(),
+            husks: Husks::default(),
         };
         engine.work.turns.set_me(engine.who.replica);
         let mut nodes = Restored::default();
@@ -189,6 +195,7 @@ impl Engine {
                 asked,
             } => self.seen(sightings, &whole, asked),
             Input::Settled { whole_tree } => self.settled(whole_tree),
+            Input::Rules(rules) => self.rules = rules,
             Input::Hashed { path, print, hash } => {
                 self.hashed(&path, print, hash);
                 self.all_read();

@@ -217,8 +217,11 @@ impl Engine {
         // An inode number can have been given again at once.
         let is_dir = matches!(found, Found::Dir(_));
         let is_kind = at.is_some_and(|id| self.is_dir_on_disk(id) == is_dir);
+        if is_dir && is_kind && asked.is_none() {
+            self.look_into_ignored(path, &name);
+        }
         match (at, known, print) {
-            (None, _, None) if found == Found::Nothing => return,
+            (None, _, None) if found == Found::Nothing => return self.husk_stirred(dir),
             (Some(id), Some(known), Some(print))
                 if is_kind && known.same(&print) && !known.racy =>
             {
@@ -231,6 +234,14 @@ impl Engine {
         }
         if self.local.is_stale(dir, &name, asked) {
             self.look_for(path.clone(), name, print.as_ref());
+            return;
+        }
+        let class = if is_dir { Class::Dir } else { Class::Leaf };
+        if print.is_some() && !is_kind && self.is_left_out(dir, path, &name, class) {
+            self.local.unread.done(dir, &name);
+            if let Some(other) = at {
+                self.vacate(other, asked);
+            }
             return;
         }
         match found {
@@ -402,6 +413,9 @@ impl Engine {
             return;
         }
         let at = self.tree.on_disk(dir, &name);
+        if at.is_none() && self.is_left_out(dir, &dir_path, &name, Class::Leaf) {
+            return;
+        }
         let old_self = self.local.missing_inodes.get(&print.identity()).copied();
         if let (None, Some(id)) = (at, old_self) {
             let synced = self.tree.node(id).and_then(|n| n.synced.clone());
@@ -467,6 +481,9 @@ impl Engine {
         };
         let held = self.is_reader().then(|| node.record.body.clone());
         self.local.found(id, Some(&synced.print));
+        if self.is_change_of_husk(id, &value, print) {
+            return;
+        }
         let late = self.take_unnoted_body(id, &value);
         if synced.value.same_content(&value) && self.is_rotten(id) {
             // Somebody touched it, but these are still not his bytes.

@@ -278,6 +278,7 @@ impl Engine {
     }
 
     pub(super) fn stir(&mut self, dir: NodeId) {
+        self.husk_stirred(dir);
         if dir != NodeId::ROOT && dir != LIMBO {
             self.local.stirred.insert(dir);
         }

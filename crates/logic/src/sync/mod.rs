@@ -15,6 +15,7 @@ mod disk;
 mod engine;
 mod gossip;
 mod guard;
+mod husk;
 mod local;
 pub mod meet;
 pub mod merge;
@@ -26,6 +27,7 @@ pub mod planted;
 mod port;
 mod put_back;
 mod rot;
+mod rules;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -45,6 +47,7 @@ pub use port::{
     Trouble,
 };
 pub use rot::{Suspect, Tally};
+pub use rules::{BadLine, RULES_BYTES_MAX, RULES_FILE, Rules};
 
 /// How many batches of records a peer may send before the first [`Effect::Accept`].
 pub const BATCHES_AHEAD: u32 = 16;

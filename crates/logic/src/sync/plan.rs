@@ -145,7 +145,10 @@ impl Engine {
         if self.is_readers_own(&synced) {
             return self.disown(id, &synced);
         }
-        let children: Vec<NodeId> = self.tree.in_dir(id).map(|(_, child)| child).collect();
+        let children = self.tree.in_dir(id).map(|(_, child)| child);
+        let children: Vec<NodeId> = children
+            .filter(|child| !self.husks.stands(*child))
+            .collect();
         if let Some(&first) = children.first() {
             for child in children {
                 if !self.work.is_waiting(child) {
@@ -153,6 +156,9 @@ impl Engine {
                 }
             }
             return self.wait(id, first);
+        }
+        if let Some(verdict) = self.plan_husk(id) {
+            return verdict;
         }
         if let Some(other) = self.needs_content_of(id, &synced) {
             return self.wait(id, other);
@@ -196,6 +202,7 @@ impl Engine {
             }
         }
         if let Some(other) = self.tree.on_disk(parent, name).filter(|other| *other != id) {
+            self.tell_of_obstacle(other);
             return Err(self.wait(id, other));
         }
         if self.work.is_name_busy(parent, name) {
@@ -541,7 +548,11 @@ impl Engine {
                     self.look_again(job);
                 }
                 self.local.found(id, Some(&print));
+                let is_dir = matches!(synced.value, Value::Dir(_));
                 self.tree.set_synced(id, Some(synced));
+                if is_dir && let Some((dir, name)) = self.tree.path(id).and_then(|p| p.split()) {
+                    self.look_into_ignored(&dir, &name);
+                }
                 if job.visible
                     && let Some(path) = self.tree.path(id)
                 {
@@ -566,6 +577,9 @@ impl Engine {
             (After::Vanish, _) => {
                 let path = self.tree.path(id);
                 self.tree.set_synced(id, None);
+                for (dir, _) in &job.keys {
+                    self.husk_stirred(*dir);
+                }
                 if self.work.settle_stray(id) {
                     self.look_again(job);
                 }
@@ -657,6 +671,7 @@ impl Engine {
                     self.disown_dir(id);
                 }
             }
+            Trouble::Inhabited => self.leave_standing(id),
             Trouble::InUse => {
                 self.pause(id, CHANGED_PAUSE);
                 if self.work.pauses(id) == 8 {

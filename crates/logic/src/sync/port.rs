@@ -13,7 +13,7 @@ use ahoy_wire::sync::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Counted, Print, Sighting, Synced};
+use super::{Counted, Print, Rules, Sighting, Synced};
 
 /// A session with one peer; numbers are never reused within a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +52,9 @@ pub enum Input {
         /// Every directory has been looked at, not only the ones that events named.
         whole_tree: bool,
     },
+    /// What is to stay out of the share from now on (`sync-15`). If something that was left out is
+    /// not any more, a whole look follows.
+    Rules(Rules),
     /// Answer to [`Effect::Read`]: the file did not change while it was read.
     Hashed {
         /// As asked.
@@ -352,6 +355,9 @@ pub struct Outcome {
 pub enum Trouble {
     /// The disk is not as the engine believed; look again.
     Changed,
+    /// The directory is not empty, but there is nothing in it that could be shared: what the rules
+    /// leave out, sockets and the like.
+    Inhabited,
     /// Another program has the file open for writing, so what it is about to write would be lost;
     /// try again in a while.
     InUse,

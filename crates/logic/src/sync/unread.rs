@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use ahoy_wire::sync::{Name, NodeId, RelPath};
+use ahoy_wire::sync::{Class, Name, NodeId, RelPath};
 
 use super::engine::Engine;
 use super::{Look, Notice};
@@ -78,6 +78,7 @@ impl Engine {
                     let Some(next) = at.join(&name) else { return };
                     at = next;
                 }
+                None if self.is_left_out(dir, &at, &name, Class::Dir) => return,
                 None => {
                     if !self.work.note_inside(dir, &name) && self.local.stirred.insert(dir) {
                         self.look(Look::At(at, name));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ahoy_logic::sync::{Act, Found, Print, Sighting, Trouble};
+use ahoy_logic::sync::{Act, Found, Print, Rules, Sighting, Trouble};
 use ahoy_wire::sync::{Hash, Meta, Mtime, NodeId, RelPath, Target};
 
 use crate::one::path;
@@ -54,6 +54,8 @@ pub struct Folder {
     /// Parked nodes with all that is in them.
     parked: BTreeMap<NodeId, BTreeMap<Vec<u8>, Entry>>,
     ticks: u64,
+    /// Nobody goes into what they leave out unasked.
+    pub rules: Rules,
 }
 
 pub fn hash(bytes: &[u8]) -> Hash {
@@ -157,7 +159,8 @@ impl Folder {
         }
     }
 
-    /// Everything in a directory and below, directories before what is in them.
+    /// Everything in a directory and below, directories before what is in them; what the rules
+    /// leave out only if the directory itself is left out.
     pub fn below(&self, dir: &RelPath) -> (Vec<Sighting>, Vec<RelPath>) {
         let mut whole = Vec::new();
         if self.is_dir(dir) {
@@ -165,13 +168,15 @@ impl Folder {
         }
         let mut sightings = Vec::new();
         for (at, entry) in &self.at {
-            if !is_below(at, dir) {
+            let (above, name) = at.split().expect("no root in there");
+            let is_entered = self.rules.ignores(dir, true) || !self.rules.ignores(&above, true);
+            if !is_below(at, dir) || !is_entered {
                 continue;
             }
-            if entry.kind == Kind::Dir {
+            if entry.kind == Kind::Dir && (self.rules.ignores(dir, true) || !self.is_out(at)) {
                 whole.push(at.clone());
             }
-            let (dir, name) = at.split().expect("no root in there");
+            let dir = above;
             let found = self.found(at);
             sightings.push(Sighting { dir, name, found });
         }
@@ -184,6 +189,10 @@ impl Folder {
             Kind::File(bytes) if entry.print().same(print) => Some(bytes),
             Kind::File(_) | Kind::Dir | Kind::Link(_) => None,
         }
+    }
+
+    fn is_out(&self, at: &RelPath) -> bool {
+        self.rules.ignores(at, self.is_dir(at))
     }
 
     fn is_dir(&self, at: &RelPath) -> bool {
@@ -296,8 +305,15 @@ impl Folder {
             }
             Act::Remove { at, expect } => {
                 self.expect(at, expect)?;
-                if self.at.keys().any(|other| is_below(other, at)) {
-                    return Err(Trouble::Changed);
+                let within = |other: &&RelPath| other.split().is_some_and(|(dir, _)| dir == *at);
+                let mut within = self.at.keys().filter(within).peekable();
+                if within.peek().is_some() {
+                    let none_shared = within.all(|other| self.is_out(other));
+                    return Err(if none_shared {
+                        Trouble::Inhabited
+                    } else {
+                        Trouble::Changed
+                    });
                 }
                 self.at.remove(at);
                 Ok(None)

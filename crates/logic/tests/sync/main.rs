@@ -8,6 +8,7 @@ mod disk;
 mod folder;
 mod gossip;
 mod guard;
+mod ignored;
 mod one;
 mod pairs;
 mod peers;

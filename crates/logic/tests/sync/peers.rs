@@ -8,7 +8,7 @@ use std::time::Duration;
 use ahoy_logic::moment::Moment;
 use ahoy_logic::sync::{
     Act, Effect, Engine, Identity, Input, LinkId, Look, Outcome, Outgoing, Print, Rights, Row,
-    Sighting, Source, State, Step, Trouble,
+    Rules, Sighting, Source, State, Step, Trouble,
 };
 use ahoy_wire::sync::{Hash, Item, Label, Message, NodeId, Records, RelPath, ReplicaId};
 
@@ -91,6 +91,8 @@ impl Peers {
             .cloned()
             .collect();
         peer.engine = Some(Engine::new(who, rows));
+        let rules = Input::Rules(peer.folder.rules.clone());
+        self.queue.push_back((index, rules));
         self.scan(index);
     }
 
@@ -114,6 +116,15 @@ impl Peers {
     pub fn stop(&mut self, index: usize) {
         assert!(self.links.is_empty(), "links are taken down first");
         self.all[index].engine = None;
+    }
+
+    /// From now on these rules count for its folder; a whole look follows.
+    pub fn rule(&mut self, index: usize, text: &str) {
+        let (rules, bad) = Rules::parse(text.as_bytes());
+        assert_eq!(bad, []);
+        self.all[index].folder.rules = rules.clone();
+        self.queue.push_back((index, Input::Rules(rules)));
+        self.scan(index);
     }
 
     /// A whole look.

@@ -224,6 +224,20 @@ impl Tree {
         rivals(&self.slots, dir, name).next().is_some()
     }
 
+    /// Whether something of that class at this name is, or will be, a matter of the share: a node
+    /// of the class is to have the name, or one of another class that has yet to come there.
+    pub fn is_expected_at(&self, dir: NodeId, name: &Name, class: Class) -> bool {
+        let is_to_come = |node: &Node| {
+            node.synced
+                .as_ref()
+                .is_none_or(|on| on.parent != LIMBO && (on.parent, &on.name) != (dir, name))
+        };
+        rivals(&self.slots, dir, name).any(|id| {
+            let node = self.nodes.get(&id);
+            node.is_some_and(|node| node.record.class == class || is_to_come(node))
+        })
+    }
+
     /// The nodes on disk that hold this content.
     pub fn holders(&self, hash: Hash) -> impl Iterator<Item = NodeId> + '_ {
         let from = (hash, NodeId([0; 16]));
