@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ahoy_logic::sync::Print;
+use ahoy_logic::sync::{Print, Rules};
 use ahoy_wire::sync::{Hash, RelPath, STATE_DIR};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -90,6 +90,8 @@ pub struct Root {
     unnamed: Allowance,
     displaced: Displaced,
     recent: Recent,
+    /// What stays out of the share.
+    rules: Mutex<Rules>,
 }
 
 impl Root {
@@ -118,6 +120,7 @@ impl Root {
             unnamed: Allowance::default(),
             displaced: Displaced::default(),
             recent: Recent::default(),
+            rules: Mutex::default(),
             path,
             inode: at.stx_ino,
             device,
@@ -208,6 +211,16 @@ impl Root {
     /// The contents whose part files are in use.
     pub(super) fn busy(&self) -> MutexGuard<'_, HashSet<Hash>> {
         self.busy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What stays out of the share, as far as the eyes have read it.
+    pub(super) fn rules(&self) -> Rules {
+        let rules = self.rules.lock();
+        rules.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_rules(&self, rules: Rules) {
+        *self.rules.lock().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::super::beneath::{self, Parents};
 use super::super::{Root, print, walk};
-use super::{BATCH, Watcher, Why, later};
+use super::{BATCH, Watcher, Why, later, rules};
 
 impl Watcher {
     /// Looks at the names that events have named.
@@ -33,6 +33,9 @@ impl Watcher {
 
     /// Looks at names and reports them.
     pub(super) fn look_at(&mut self, names: BTreeMap<(RelPath, Name), Why>, ask: Option<u64>) {
+        if names.keys().any(|(dir, name)| rules::is_rules(dir, name)) {
+            self.refresh_rules();
+        }
         self.looked.extend(names.keys().cloned());
         let world = Arc::clone(&self.world);
         let glimpse = world.glimpse();
@@ -84,7 +87,7 @@ impl Watcher {
         let Some(path) = key.0.join(&key.1) else {
             return;
         };
-        if !self.watches.knows(&path) {
+        if !self.watches.knows(&path) && self.is_entered(&key.0, &path, false) {
             self.stack.push((path, None));
         }
     }
@@ -137,8 +140,10 @@ impl Watcher {
         }
         self.forget_missing(path, &listing.dirs);
         whole.push(path.clone());
+        let mut entered = listing.dirs;
+        entered.retain(|dir| self.is_entered(path, dir, ask.is_some()));
         self.stack
-            .extend(listing.dirs.into_iter().rev().map(|dir| (dir, ask)));
+            .extend(entered.into_iter().rev().map(|dir| (dir, ask)));
     }
 
     fn cannot_list(&self, path: &RelPath, errno: Errno, sightings: &mut Vec<Sighting>) {

@@ -21,6 +21,7 @@ mod event;
 mod later;
 mod look;
 mod notify;
+mod rules;
 mod watches;
 
 use super::Root;
@@ -48,6 +49,8 @@ pub struct EyesOptions {
     pub whole_look_every: Duration,
     /// Time between whole looks when some directories cannot be watched.
     pub blind_look_every: Duration,
+    /// How long the rules of before count beside new ones: their file may still be being written.
+    pub rules_pause: Duration,
     /// Whether to watch at all.
     pub watch: bool,
 }
@@ -57,6 +60,7 @@ impl Default for EyesOptions {
         Self {
             whole_look_every: Duration::from_secs(600),
             blind_look_every: Duration::from_secs(30),
+            rules_pause: Duration::from_secs(2),
             watch: true,
         }
     }
@@ -176,6 +180,7 @@ struct Watcher {
     options: EyesOptions,
     notify: Option<Notify>,
     watches: Watches,
+    known: rules::Known,
     /// Names to look at now; directories sort before what is in them.
     now: BTreeMap<(RelPath, Name), Why>,
     /// Names to look at because the engine has asked, and its last question.
@@ -210,6 +215,7 @@ impl Watcher {
             options,
             notify: None,
             watches: Watches::new(),
+            known: rules::Known::default(),
             now: BTreeMap::new(),
             asked: BTreeSet::new(),
             last_ask: None,
@@ -267,6 +273,7 @@ impl Watcher {
         if self.next_whole.is_some_and(|at| at <= now) {
             self.look_at_everything(None);
         }
+        self.settle_rules(now);
         for key in self.later.take(now) {
             self.now.insert(key, Why::Certain);
         }
@@ -302,10 +309,15 @@ impl Watcher {
         if more || !self.stack.is_empty() || self.whole_tree || self.unsettled && half.is_none() {
             return Some(Duration::ZERO);
         }
-        let until = [half, self.later.deadline(), self.next_whole]
-            .into_iter()
-            .flatten()
-            .min();
+        let until = [
+            half,
+            self.later.deadline(),
+            self.next_whole,
+            self.rules_due(),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
         until.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
@@ -356,6 +368,7 @@ impl Watcher {
     }
 
     fn look_at_everything(&mut self, ask: Option<u64>) {
+        self.refresh_rules();
         // Everything is listed once more; what the engine has asked for keeps its answer.
         self.stack.retain(|(_, ask)| ask.is_some());
         self.stack.push((RelPath::root(), ask));

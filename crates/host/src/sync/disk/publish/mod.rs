@@ -223,20 +223,30 @@ impl<'p, 'w> Publisher<'p, 'w> {
         self.parents.forget();
         match removed {
             Ok(()) => Ok(None),
-            Err(Errno::NOTEMPTY | Errno::EXIST) if self.holds_only_foreign(spot) => Err(
-                Trouble::Refused("the directory holds something that is not synced".into()),
-            ),
+            Err(Errno::NOTEMPTY | Errno::EXIST) if self.holds_nothing_shared(spot) => {
+                Err(Trouble::Inhabited)
+            }
             Err(errno) => Err(trouble(errno)),
         }
     }
 
     /// Whether a directory that is not empty holds nothing that the engine could know of.
-    fn holds_only_foreign(&self, spot: &Spot) -> bool {
+    fn holds_nothing_shared(&self, spot: &Spot) -> bool {
         let Ok(dir) = beneath::open_dir(self.root.fd(), &spot.path, OFlags::RDONLY) else {
             return false;
         };
         let (listing, listed) = walk::list(&dir, &spot.path, self.root.device());
-        let foreign = |s: &Sighting| matches!(s.found, Found::Foreign | Found::Unreadable(_));
+        let rules = self.root.rules();
+        let is_out = |name: &Name, is_dir| {
+            let path = spot.path.join(name);
+            path.is_some_and(|path| rules.ignores(&path, is_dir))
+        };
+        let foreign = |sighting: &Sighting| match sighting.found {
+            Found::Foreign | Found::Unreadable(_) => true,
+            Found::Dir(_) => is_out(&sighting.name, true),
+            Found::File(_) | Found::Link(..) => is_out(&sighting.name, false),
+            Found::Nothing => false,
+        };
         listed.is_ok() && listing.sightings.iter().all(foreign)
     }
 

@@ -11,6 +11,7 @@ mod looks;
 mod peers;
 mod reading;
 mod room;
+mod rules;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -21,7 +22,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use ahoy_logic::sync::{
-    Act, Found, Input, JobId, LinkId, Look, Outcome, Print, Sighting, Source, Step,
+    Act, Found, Input, JobId, LinkId, Look, Outcome, Print, Rules, Sighting, Source, Step,
 };
 use ahoy_wire::sync::{Chunk, Hash, Meta, Mtime, Name, NodeId, RelPath, Stretch, Wanted};
 
@@ -240,6 +241,7 @@ struct Seen {
     lost: bool,
     back: bool,
     hashed: HashMap<RelPath, Hash>,
+    rules: Vec<Rules>,
 }
 
 impl Seen {
@@ -262,6 +264,7 @@ impl Seen {
                 self.settled = true;
                 return true;
             }
+            Input::Rules(rules) => self.rules.push(rules),
             Input::RootLost => self.lost = true,
             Input::RootBack => self.back = true,
             Input::Hashed { path, hash, .. } => {

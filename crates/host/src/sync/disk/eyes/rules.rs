@@ -1,0 +1,165 @@
+//! The user's rules of what stays out of the share: read from their file whenever a look comes by
+//! it, and told to the engine before what that look finds.
+//!
+//! Editors write a file in more than one step, and for a moment there may be no rules at all. So
+//! rules that are new count at once, and those of before as well until their file has been quiet
+//! for a while: nothing is shared by mistake that should not be.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::Instant;
+
+use ahoy_logic::sync::{Input, Print, RULES_BYTES_MAX, RULES_FILE, Rules};
+use ahoy_wire::sync::{Name, RelPath};
+use rustix::io::Errno;
+
+use super::super::{Root, print};
+use super::Watcher;
+
+/// The rules of the folder, as the eyes know them.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// What counts now.
+    rules: Rules,
+    /// What the file says, if that does not count alone yet, and from when on it does.
+    next: Option<(Rules, Instant)>,
+    /// What counted before that.
+    settled: Rules,
+    /// What was found the last time; `None` if nobody has looked yet.
+    last: Option<Found>,
+    /// The file as it was then.
+    print: Option<Print>,
+}
+
+/// What there is for rules.
+#[derive(Debug, PartialEq, Eq)]
+enum Found {
+    /// There is no such file, which is as good as an empty one; or this is in it.
+    Text(Vec<u8>),
+    /// It cannot be read.
+    Bad(String),
+}
+
+impl Watcher {
+    /// Reads the rules if their file is not what it was.
+    pub(super) fn refresh_rules(&mut self) {
+        let Some((found, print)) = read(&self.root, self.known.print.as_ref()) else {
+            return;
+        };
+        self.known.print = print;
+        if self.known.last.as_ref() == Some(&found) {
+            return;
+        }
+        let is_first = self.known.last.is_none();
+        let rules = match &found {
+            Found::Text(text) => Some(self.parse(text)),
+            Found::Bad(reason) => {
+                let what = if is_first {
+                    "until it can be read, nothing new is shared"
+                } else {
+                    "the rules of before count"
+                };
+                self.world.warn(format!("{RULES_FILE}: {reason}; {what}"));
+                is_first.then(|| Rules::parse(b"*").0)
+            }
+        };
+        self.known.last = Some(found);
+        match rules {
+            None => {}
+            Some(rules) if is_first => self.set_rules(rules),
+            Some(rules) => {
+                if self.known.next.is_none() {
+                    self.known.settled = self.known.rules.clone();
+                }
+                self.set_rules(self.known.settled.and(&rules));
+                self.known.next = Some((rules, Instant::now() + self.options.rules_pause));
+            }
+        }
+    }
+
+    fn parse(&self, text: &[u8]) -> Rules {
+        let (rules, bad) = Rules::parse(text);
+        for line in bad {
+            let (line, reason) = (line.line, line.reason);
+            self.world.warn(format!(
+                "{RULES_FILE}, line {line}: {reason}; this line does not count"
+            ));
+        }
+        rules
+    }
+
+    /// When the rules of before no longer count.
+    pub(super) fn rules_due(&self) -> Option<Instant> {
+        self.known.next.as_ref().map(|(_, at)| *at)
+    }
+
+    /// The rules have been quiet for long enough: they count alone, and what they no longer leave
+    /// out is looked at.
+    pub(super) fn settle_rules(&mut self, now: Instant) {
+        if self.rules_due().is_none_or(|at| at > now) {
+            return;
+        }
+        if self.root.is_there() {
+            self.refresh_rules();
+        }
+        match self.known.next.take() {
+            // They are others by now.
+            Some(next) if next.1 > now => self.known.next = Some(next),
+            // Where the root is not, there is no file either.
+            Some((rules, _)) if !self.root.is_there() => {
+                self.known.next = Some((rules, now + self.options.rules_pause));
+            }
+            Some((rules, _)) => {
+                self.set_rules(rules);
+                self.look_at_everything(None);
+            }
+            None => {}
+        }
+    }
+
+    fn set_rules(&mut self, rules: Rules) {
+        self.root.set_rules(rules.clone());
+        self.known.rules = rules.clone();
+        self.world.tell(Input::Rules(rules));
+    }
+
+    /// Whether a directory is to be looked into that was found in `above`, which a look for the
+    /// engine has asked for if `is_asked`. What is left out is none of our business, unless the
+    /// engine wants to know what is in it.
+    pub(super) fn is_entered(&self, above: &RelPath, dir: &RelPath, is_asked: bool) -> bool {
+        let rules = &self.known.rules;
+        !rules.ignores(dir, true) || (is_asked && rules.ignores(above, true))
+    }
+}
+
+/// Whether this is the file of the rules.
+pub(super) fn is_rules(dir: &RelPath, name: &Name) -> bool {
+    dir.is_root() && name.as_bytes() == RULES_FILE.as_bytes()
+}
+
+/// The rules and the fingerprint of their file; `None` if it is as it was.
+fn read(root: &Root, before: Option<&Print>) -> Option<(Found, Option<Print>)> {
+    let path = RelPath::parse(RULES_FILE.as_bytes()).ok()?;
+    let bad = |reason: &str| Found::Bad(reason.to_owned());
+    let (fd, glance) = match root.open_file(&path) {
+        Ok(opened) => opened,
+        Err(Errno::NOENT) => return Some((Found::Text(Vec::new()), None)),
+        Err(Errno::LOOP | Errno::ISDIR | Errno::XDEV | Errno::INVAL) => {
+            return Some((bad("it is not a regular file"), None));
+        }
+        Err(errno) => return Some((bad(&print::words(errno)), None)),
+    };
+    if before.is_some_and(|before| before.same(&glance.print) && !before.racy) {
+        return None;
+    }
+    let mut text = Vec::new();
+    let limit = RULES_BYTES_MAX as u64 + 1;
+    let found = match File::from(fd).take(limit).read_to_end(&mut text) {
+        Err(error) => bad(&error.to_string()),
+        Ok(_) if text.len() > RULES_BYTES_MAX => {
+            bad(&format!("it has more than {} KiB", RULES_BYTES_MAX / 1024))
+        }
+        Ok(_) => Found::Text(text),
+    };
+    Some((found, Some(glance.print)))
+}
