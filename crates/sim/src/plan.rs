@@ -31,6 +31,8 @@ pub enum Doing {
     Away,
     /// The tracker dies, or somebody loses his way to it or is moved.
     Tracker,
+    /// A machine takes rules of what is left out, or gives them up.
+    Rules,
 }
 
 /// What happens when, in the order in which it was drawn.
@@ -70,6 +72,7 @@ impl Plan {
             (weather.jump_every, Doing::Jump),
             (weather.away_every, Doing::Away),
             (weather.tracker_every, Doing::Tracker),
+            (weather.rules_every, Doing::Rules),
         ];
         for (every, doing) in kinds {
             self.strike(dice, weather.span, every, doing);

@@ -6,7 +6,8 @@
 //! From [`BUSY_SEEDS`] on the users also do what programs do: copy trees, save with a backup, put
 //! one kind of thing in the place of another, turn directories inside out. From [`SLOW_SEEDS`] on
 //! writing an index takes time, as it does in the host. From [`TRACKED_SEEDS`] on machines do not
-//! know where others are, and find them through a tracker.
+//! know where others are, and find them through a tracker. From [`RULED_SEEDS`] on they know again,
+//! and some names are left out of the share: everywhere, or by some machines, and then by others.
 
 use crate::dice::Dice;
 
@@ -24,6 +25,12 @@ pub const SLOW_SEEDS: u64 = 200_000;
 
 /// From here on machines find each other through a tracker.
 pub const TRACKED_SEEDS: u64 = 300_000;
+
+/// From here on some names are left out of the share.
+pub const RULED_SEEDS: u64 = 400_000;
+
+/// Rules of which each says something about names that users give.
+const RULES: [&str; 5] = ["d", "d\n*~", "b/", "/a/b\nc", "*\n!a\n!b"];
 
 /// Ticks from here on are those of file systems that keep whole seconds.
 pub(crate) const COARSE_TICK: Millis = 1_000;
@@ -89,6 +96,12 @@ pub struct Weather {
     pub tracker_timeout_s: u16,
     /// It dies, or somebody loses his way to it or is moved, about this often.
     pub tracker_every: Millis,
+    /// What is left out of the share; empty if nothing is.
+    pub rules: &'static str,
+    /// All machines have the same rules from the start to the end.
+    pub same_rules: bool,
+    /// A machine takes rules, or gives them up, about this often.
+    pub rules_every: Millis,
 }
 
 impl Weather {
@@ -151,6 +164,9 @@ impl Weather {
         if seed < TRACKED_SEEDS {
             return slow;
         }
+        if seed >= RULED_SEEDS {
+            return slow.ruled(&mut Dice::new(seed ^ 0x1609), span);
+        }
         let mut dice = Dice::new(seed ^ 0x7ac4);
         let tracker_every = often(&mut dice, span);
         let tracker_timeout_s = if dice.chance(30) { 30 } else { 300 };
@@ -159,6 +175,18 @@ impl Weather {
             tracker_timeout_s,
             tracker_every,
             ..slow
+        }
+    }
+
+    fn ruled(self, dice: &mut Dice, span: Millis) -> Self {
+        let same_rules = dice.chance(40);
+        // What is known by its name alone is never told by anybody who leaves it out.
+        let kinds = if same_rules { &RULES[..2] } else { &RULES[..] };
+        Self {
+            rules: dice.pick(kinds).unwrap_or_default(),
+            same_rules,
+            rules_every: if same_rules { 0 } else { often(dice, span) },
+            ..self
         }
     }
 }

@@ -38,8 +38,9 @@ impl World {
             let found = self.machines[machine].disk.look(&dir, &name);
             self.maybe_unreadable(found)
         };
-        let is_dir = matches!(found, Found::Dir(_));
         let below = dir.join(&name);
+        let is_entered = |below: &RelPath| self.is_entered(machine, &dir, below, false);
+        let is_dir = matches!(found, Found::Dir(_)) && below.as_ref().is_none_or(is_entered);
         let seen = Input::Seen {
             sightings: vec![Sighting { dir, name, found }],
             whole: Vec::new(),
@@ -88,8 +89,12 @@ impl World {
             for sighting in &mut sightings {
                 let found = std::mem::replace(&mut sighting.found, Found::Nothing);
                 sighting.found = self.maybe_unreadable(found);
-                if matches!(sighting.found, Found::Dir(_)) {
-                    scan.dirs.extend(dir.join(&sighting.name));
+                let below = dir.join(&sighting.name);
+                if matches!(sighting.found, Found::Dir(_))
+                    && let Some(below) = below
+                    && self.is_entered(machine, &dir, &below, scan.ask.is_some())
+                {
+                    scan.dirs.push(below);
                 }
             }
             let seen = Input::Seen {

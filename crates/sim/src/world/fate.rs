@@ -79,6 +79,10 @@ impl World {
                 let machine = self.any_machine();
                 self.strike_tracker(machine);
             }
+            Doing::Rules => {
+                let machine = self.any_machine();
+                self.change_rules(machine);
+            }
         }
     }
 

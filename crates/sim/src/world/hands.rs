@@ -63,7 +63,10 @@ impl World {
             .collect::<Vec<_>>();
         let is_wet = self.flaw == Some(Flaw::ContentNotSynced);
         let disk = &mut self.machines[machine].disk;
-        let result = disk.act(step.node, &step.act, content, is_wet);
+        let mut result = disk.act(step.node, &step.act, content, is_wet);
+        if result == Err(Trouble::Changed) && self.holds_nothing_shared(machine, &step.act) {
+            result = Err(Trouble::Inhabited);
+        }
         if result.is_ok() {
             if self.weather.is_wild && self.dice.chance(50) {
                 self.machines[machine].unsynced = true;

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use ahoy_logic::sync::{Engine, Rights, State};
 
 use super::World;
-use crate::disk::{Content, Disk, Kind};
+use super::rules::Folder;
+use crate::disk::{Content, Kind};
 use crate::story::Failure;
 
 impl World {
@@ -34,12 +35,13 @@ impl World {
             Err(self.fault(&what))
         };
         let first = &self.machines[0].disk;
+        let (tree, mtimes) = self.shared(0)?;
         for index in self.writers() {
-            let disk = &self.machines[index].disk;
-            if disk.tree() != first.tree() {
+            let shared = self.shared(index)?;
+            if shared.0 != tree {
                 return differ("machines", index);
             }
-            if disk.mtimes() != first.mtimes() {
+            if shared.1 != mtimes {
                 return differ("mtimes of", index);
             }
         }
@@ -59,23 +61,24 @@ impl World {
             .iter()
             .filter(|it| it.rights == Rights::Reader);
         let kept: BTreeSet<Content> = readers.flat_map(|it| it.disk.contents()).collect();
+        let left_out = self.left_out();
         for (content, machine) in &self.written {
             let is_readers = self.machines[*machine].rights == Rights::Reader;
             // What a writer has lost with its disk only a reader may have. It keeps that, but no
             // writer has signed what was merged with a later version, and it cannot send it.
             let may_readers = is_readers || self.is_any_put_back;
-            let is_here = here.contains(content) || (may_readers && kept.contains(content));
+            let is_kept = (may_readers && kept.contains(content)) || left_out.contains(content);
+            let is_here = here.contains(content) || is_kept;
             if !is_here && !self.given_up.contains(content) {
                 return Err(self.fault(&format!("{content:?} is lost")));
             }
         }
-        self.judge_readers(first)
+        self.judge_readers(&tree)
     }
 
     /// A reader that is done has all that the writers have, and may have more. One that is not has
     /// something of its own in a directory that the others have deleted.
-    fn judge_readers(&self, first: &Disk) -> Result<(), Box<Failure>> {
-        let all = first.tree();
+    fn judge_readers(&self, all: &Folder) -> Result<(), Box<Failure>> {
         for (index, machine) in self.machines.iter().enumerate() {
             let progress = machine.engine.as_ref().map(Engine::progress);
             let is_done = progress.is_some_and(|progress| progress.nodes_left == 0);

@@ -1,6 +1,6 @@
 //! Machines are made, start, die, and are made well again.
 
-use ahoy_logic::sync::{Engine, Identity, Input, Rights};
+use ahoy_logic::sync::{Engine, Identity, Input, Rights, Rules};
 use ahoy_wire::sync::{Label, RelPath, ReplicaId};
 
 use super::commit::Backlog;
@@ -41,6 +41,7 @@ impl World {
             skew: 0,
             full_until: 0,
             is_away: false,
+            rules: Rules::default(),
             unsynced: false,
             doom: None,
             backlog: Backlog::default(),
@@ -76,6 +77,7 @@ impl World {
             who,
             it.index.rows().cloned().collect::<Vec<_>>(),
         ));
+        self.tell_rules(machine);
         if self.flaw != Some(Flaw::ParkedForgotten) {
             for (node, print) in self.machines[machine].disk.parked() {
                 self.turn(machine, Input::Parked { node, print });

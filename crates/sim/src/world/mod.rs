@@ -15,6 +15,7 @@ mod judge;
 mod life;
 mod meet;
 mod net;
+mod rules;
 mod tracker;
 mod turn;
 mod users;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use ahoy_logic::moment::Moment;
 use ahoy_logic::sync::meet::Dial;
-use ahoy_logic::sync::{Engine, Input, LinkId, Look, Print, Rights, Row, Step};
+use ahoy_logic::sync::{Engine, Input, LinkId, Look, Print, Rights, Row, Rules, Step};
 use ahoy_wire::sync::{Dot, Hash, Message, Name, NodeId, RelPath, ReplicaId, Value};
 
 use crate::dice::Dice;
@@ -149,6 +150,8 @@ struct Machine {
     full_until: Millis,
     /// The folder is not there.
     is_away: bool,
+    /// What its user leaves out of the share.
+    rules: Rules,
     /// Something was renamed that may not be on the device.
     unsynced: bool,
     doom: Option<Doom>,
@@ -284,6 +287,7 @@ impl World {
         self.judge_finders()?;
         self.confirm_empty();
         self.pass_until(self.now + HEAL)?;
+        self.clear_husks()?;
         self.judge()?;
         // A quiet deletion must reach everyone and come back from nowhere.
         let writers = self.writers().count() as u64;
@@ -294,6 +298,7 @@ impl World {
         }
         let want = self.things(victim);
         self.pass_until(self.now + HEAL)?;
+        self.clear_husks()?;
         self.judge()?;
         if self.things(victim) != want {
             return Err(self.fault("deleted files came back, or too much is gone"));

@@ -114,6 +114,7 @@ impl World {
             self.wrong(|| format!("the index of m{machine} claims {name:?}, which is not synced"));
         }
         self.examine_deletion(machine, *number, record);
+        self.examine_name(machine, record);
         let value = match &record.body.value {
             // What its deleters had seen of its moves is merged.
             Value::Gone { was, .. } => was.as_ref().clone(),
