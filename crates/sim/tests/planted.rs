@@ -3,7 +3,7 @@
 //! anywhere.
 
 use ahoy_logic::sync::planted::{Bug, plant};
-use ahoy_sim::weather::{MILD_SEEDS, TRACKED_SEEDS};
+use ahoy_sim::weather::{MILD_SEEDS, RULED_SEEDS, TRACKED_SEEDS};
 use ahoy_sim::{Flaw, Run};
 
 /// How many seeds of wild weather there are to find it; `tests/seeds.rs` runs the same ones.
@@ -14,6 +14,9 @@ const MILD: u64 = 500;
 
 /// The same of those with a tracker.
 const TRACKED: u64 = 100;
+
+/// The same of those with rules of what is left out.
+const RULED: u64 = 300;
 
 /// The first seed that fails.
 fn first_failing(flaw: Option<Flaw>) -> Option<u64> {
@@ -26,7 +29,8 @@ fn first_failing(flaw: Option<Flaw>) -> Option<u64> {
     };
     let mut seeds = (MILD_SEEDS..MILD_SEEDS + WILD)
         .chain(0..MILD)
-        .chain(TRACKED_SEEDS..TRACKED_SEEDS + TRACKED);
+        .chain(TRACKED_SEEDS..TRACKED_SEEDS + TRACKED)
+        .chain(RULED_SEEDS..RULED_SEEDS + RULED);
     seeds.find(fails)
 }
 
@@ -44,6 +48,8 @@ fn faults_of_the_engine_are_found() {
         Bug::OwnMoveWins,
         Bug::RecordSkipped,
         Bug::ModeNotTold,
+        Bug::RulesNotHeeded,
+        Bug::LeftOutInTheWay,
     ];
     let missed = bugs.into_iter().filter(|bug| {
         plant(Some(*bug));

@@ -2,7 +2,7 @@
 //! at the end the world is held against sync-11, sync-12, sync-20, sync-22, sync-23, sync-25,
 //! sync-27, sync-53 and sync-54.
 
-use ahoy_sim::weather::{MILD_SEEDS, TRACKED_SEEDS, Weather};
+use ahoy_sim::weather::{MILD_SEEDS, RULED_SEEDS, TRACKED_SEEDS, Weather};
 use ahoy_sim::{Passed, Run, shrink};
 
 /// Seeds that once failed, each with what it taught: a number and a sentence on each line.
@@ -12,6 +12,7 @@ const LESSONS: &str = include_str!("seeds.txt");
 const MILD: u64 = 500;
 const WILD: u64 = 1000;
 const TRACKED: u64 = 200;
+const RULED: u64 = 300;
 
 fn run(seed: u64) -> Result<Passed, String> {
     Run::of(seed)
@@ -45,6 +46,11 @@ fn machines_find_each_other_through_a_tracker_that_comes_and_goes() {
 }
 
 #[test]
+fn what_is_left_out_stays_out_and_the_rest_converges() {
+    all_pass(RULED_SEEDS..RULED_SEEDS + RULED);
+}
+
+#[test]
 fn lessons_stay_learnt() {
     let lines = LESSONS.lines().filter(|line| !line.starts_with('#'));
     for line in lines {
@@ -59,7 +65,12 @@ fn lessons_stay_learnt() {
 #[test]
 fn a_seed_is_the_same_run_twice() {
     let tracked = TRACKED_SEEDS..TRACKED_SEEDS + 10;
-    for seed in (0..10).chain(MILD_SEEDS..MILD_SEEDS + 10).chain(tracked) {
+    let ruled = RULED_SEEDS..RULED_SEEDS + 10;
+    for seed in (0..10)
+        .chain(MILD_SEEDS..MILD_SEEDS + 10)
+        .chain(tracked)
+        .chain(ruled)
+    {
         let run = Run::of(seed);
         assert_eq!(run.play(false), run.play(false), "seed {seed}");
     }

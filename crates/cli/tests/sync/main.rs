@@ -10,6 +10,7 @@ mod apart;
 mod basic;
 mod crash;
 mod hostile;
+mod ignore;
 mod limits;
 mod refuse;
 mod shape;

@@ -27,6 +27,10 @@ pub enum Bug {
     RecordSkipped,
     /// Small changes of metadata are not told.
     ModeNotTold,
+    /// What gets a name that is left out stays in the share.
+    RulesNotHeeded,
+    /// What is left out stays so although the share is to have its name.
+    LeftOutInTheWay,
 }
 
 #[cfg(feature = "planted")]

@@ -12,6 +12,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::Look;
 use super::engine::Engine;
+use super::planted::{self, Bug};
 
 /// The file at the top of the folder in which the rules are.
 pub const RULES_FILE: &str = ".ahoyignore";
@@ -101,8 +102,10 @@ impl Engine {
         name: &Name,
         class: Class,
     ) -> bool {
-        !self.rules.is_empty()
-            && !self.tree.is_expected_at(dir, name, class)
+        let is_heeded =
+            !self.rules.is_empty() && !(planted::is(Bug::RulesNotHeeded) && class == Class::Leaf);
+        is_heeded
+            && (planted::is(Bug::LeftOutInTheWay) || !self.tree.is_expected_at(dir, name, class))
             && (path.join(name)).is_some_and(|at| self.rules.ignores(&at, class == Class::Dir))
     }
 

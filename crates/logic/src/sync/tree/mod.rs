@@ -225,17 +225,20 @@ impl Tree {
     }
 
     /// Whether something of that class at this name is, or will be, a matter of the share: a node
-    /// of the class is to have the name, or one of another class that has yet to come there.
+    /// of the class is to have the name, or one of another class that has yet to come there. The
+    /// name under which a node stands beside its namesake counts as well.
     pub fn is_expected_at(&self, dir: NodeId, name: &Name, class: Class) -> bool {
-        let is_to_come = |node: &Node| {
-            node.synced
-                .as_ref()
-                .is_none_or(|on| on.parent != LIMBO && (on.parent, &on.name) != (dir, name))
+        let is_expected = |id: NodeId| {
+            let is_here = |on: &Synced| on.parent == LIMBO || (on.parent, &on.name) == (dir, name);
+            self.nodes.get(&id).is_some_and(|node| {
+                node.record.class == class || !node.synced.as_ref().is_some_and(is_here)
+            })
         };
-        rivals(&self.slots, dir, name).any(|id| {
-            let node = self.nodes.get(&id);
-            node.is_some_and(|node| node.record.class == class || is_to_come(node))
-        })
+        let goal = Goal::At(dir, name.clone());
+        let mut beside =
+            within(&self.contested, dir).flat_map(|(name, ())| rivals(&self.slots, dir, name));
+        rivals(&self.slots, dir, name).any(is_expected)
+            || beside.any(|id| is_expected(id) && self.goal(id) == goal)
     }
 
     /// The nodes on disk that hold this content.
