@@ -167,14 +167,15 @@ impl Weather {
         if seed >= RULED_SEEDS {
             return slow.ruled(&mut Dice::new(seed ^ 0x1609), span);
         }
-        let mut dice = Dice::new(seed ^ 0x7ac4);
-        let tracker_every = often(&mut dice, span);
-        let tracker_timeout_s = if dice.chance(30) { 30 } else { 300 };
+        slow.tracked(&mut Dice::new(seed ^ 0x7ac4), span)
+    }
+
+    fn tracked(self, dice: &mut Dice, span: Millis) -> Self {
         Self {
             has_tracker: true,
-            tracker_timeout_s,
-            tracker_every,
-            ..slow
+            tracker_every: often(dice, span),
+            tracker_timeout_s: if dice.chance(30) { 30 } else { 300 },
+            ..self
         }
     }
 

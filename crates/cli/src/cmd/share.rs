@@ -13,7 +13,7 @@ use crate::live::{self, TicketWish, hinted};
 /// Share a folder: print a ticket for other devices, and keep the folder in sync until stopped.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The folder.
+    /// The folder; what .ahoyignore in it names, in the patterns of .gitignore, is left out.
     dir: PathBuf,
     /// Call the share this; the name of the folder if not given.
     #[arg(long, value_name = "NAME", env = "AHOY_SHARE_NAME", value_parser = share_name)]

@@ -16,8 +16,8 @@ const TOLD_MAX: usize = 10_000;
 
 const STAYS: &str = "others have deleted this directory; it stays for what is not synced in it";
 
-const IN_THE_WAY: &str = "something new is to have this name, but a deleted directory stays here for \
-                          what is not synced in it; move that away";
+const IN_THE_WAY: &str = "something new is to have this name, but a deleted directory stays here \
+                          for what is not synced in it; move that away";
 
 /// Which they are.
 #[derive(Debug, Default)]

@@ -34,7 +34,7 @@ pub struct Local {
     /// When there are more than so many, those that are of no use any more are dropped.
     awaited_max: usize,
     pub(super) missing_inodes: BTreeMap<(u64, Time), NodeId>,
-    /// What is gone, but it, or something in it, is being read at another name.
+    /// What is gone, but it, or something in it, is being read at another name or worked on.
     pub(super) moving: BTreeSet<NodeId>,
     /// Files that are being read, by path.
     pub(super) reading: BTreeMap<RelPath, Reading>,
@@ -244,6 +244,19 @@ impl Engine {
             }
             return;
         }
+        self.believed(dir, path, name, found, asked);
+    }
+
+    /// What has been found at a name is so.
+    fn believed(
+        &mut self,
+        dir: NodeId,
+        path: &RelPath,
+        name: Name,
+        found: Found,
+        asked: Option<u64>,
+    ) {
+        let at = self.tree.on_disk(dir, &name);
         match found {
             Found::Nothing | Found::Foreign => {
                 if let Some(id) = at {
@@ -252,7 +265,9 @@ impl Engine {
             }
             Found::Unreadable(reason) => {
                 if let Some(id) = at {
-                    self.local.found(id, known.as_ref());
+                    let known = self.tree.node(id).and_then(|node| node.synced.as_ref());
+                    let print = known.map(|known| known.print);
+                    self.local.found(id, print.as_ref());
                 }
                 if let Some(path) = path.join(&name) {
                     self.tell(Notice::Trouble { path, reason });

@@ -201,7 +201,7 @@ impl Engine {
         if !confirmed.is_empty() {
             let read = self.files_in_doubt();
             for id in confirmed {
-                if !self.bury(id, &read) && !read.is_empty() {
+                if !self.bury(id, &read) {
                     self.local.moving.insert(id);
                 }
             }
@@ -222,7 +222,8 @@ impl Engine {
         files
     }
 
-    /// What was confirmed to be gone, and waited for the reading of what it might be now.
+    /// What was confirmed to be gone, and waited for the reading of what it might be now, or for a
+    /// step in it.
     pub(super) fn bury_moved(&mut self) {
         if self.local.moving.is_empty() || !self.may_bury() {
             return;
@@ -230,7 +231,7 @@ impl Engine {
         let read = self.files_in_doubt();
         for id in std::mem::take(&mut self.local.moving) {
             let is_gone = self.local.missing.get(id) == Some(Missing::Confirmed);
-            if is_gone && !self.bury(id, &read) && !read.is_empty() {
+            if is_gone && !self.bury(id, &read) {
                 self.local.moving.insert(id);
             }
         }

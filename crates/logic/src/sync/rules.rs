@@ -102,9 +102,10 @@ impl Engine {
         name: &Name,
         class: Class,
     ) -> bool {
-        let is_heeded =
-            !self.rules.is_empty() && !(planted::is(Bug::RulesNotHeeded) && class == Class::Leaf);
-        is_heeded
+        if planted::is(Bug::RulesNotHeeded) && class == Class::Leaf {
+            return false;
+        }
+        !self.rules.is_empty()
             && (planted::is(Bug::LeftOutInTheWay) || !self.tree.is_expected_at(dir, name, class))
             && (path.join(name)).is_some_and(|at| self.rules.ignores(&at, class == Class::Dir))
     }

@@ -256,6 +256,21 @@ impl Folder {
         Ok(Some(print))
     }
 
+    /// Nothing is in the directory at this path.
+    fn empty(&self, at: &RelPath) -> Result<(), Trouble> {
+        let is_within = |other: &&RelPath| other.split().is_some_and(|(dir, _)| dir == *at);
+        let within: Vec<&RelPath> = self.at.keys().filter(is_within).collect();
+        if within.is_empty() {
+            return Ok(());
+        }
+        let none_shared = within.into_iter().all(|other| self.is_out(other));
+        Err(if none_shared {
+            Trouble::Inhabited
+        } else {
+            Trouble::Changed
+        })
+    }
+
     pub fn print_at(&self, path: &RelPath) -> Option<Print> {
         self.at.get(path).map(Entry::print)
     }
@@ -305,16 +320,7 @@ impl Folder {
             }
             Act::Remove { at, expect } => {
                 self.expect(at, expect)?;
-                let within = |other: &&RelPath| other.split().is_some_and(|(dir, _)| dir == *at);
-                let mut within = self.at.keys().filter(within).peekable();
-                if within.peek().is_some() {
-                    let none_shared = within.all(|other| self.is_out(other));
-                    return Err(if none_shared {
-                        Trouble::Inhabited
-                    } else {
-                        Trouble::Changed
-                    });
-                }
+                self.empty(at)?;
                 self.at.remove(at);
                 Ok(None)
             }

@@ -165,7 +165,7 @@ impl World {
     }
 
     /// Users whose machine waits because a deleted directory is in the way, which stays for what
-    /// is left out in it, take that away.
+    /// is left out in it, take that away. Then it may be another machine's turn.
     ///
     /// # Errors
     /// What is wrong.
@@ -173,19 +173,26 @@ impl World {
         if self.weather.rules.is_empty() {
             return Ok(());
         }
-        for machine in 0..self.machines.len() {
-            let progress = self.machines[machine].engine.as_ref().map(Engine::progress);
-            if progress.is_none_or(|progress| progress.nodes_left == 0) {
-                continue;
+        for _ in 0..self.machines.len() {
+            for machine in 0..self.machines.len() {
+                self.clear_husks_of(machine);
             }
-            let standings = self.standings(machine).into_iter();
-            let husks = standings.filter(|it| it.1 == Standing::Husk);
-            for (path, _) in husks.collect::<Vec<_>>() {
-                self.note(machine, "user", || format!("clears {path:?}"));
-                self.remove_at(machine, &path);
-            }
+            self.pass_until(self.now + HEAL)?;
         }
-        self.pass_until(self.now + HEAL)
+        Ok(())
+    }
+
+    fn clear_husks_of(&mut self, machine: usize) {
+        let progress = self.machines[machine].engine.as_ref().map(Engine::progress);
+        if progress.is_none_or(|progress| progress.nodes_left == 0) {
+            return;
+        }
+        let standings = self.standings(machine).into_iter();
+        let husks = standings.filter(|it| it.1 == Standing::Husk);
+        for (path, _) in husks.collect::<Vec<_>>() {
+            self.note(machine, "user", || format!("clears {path:?}"));
+            self.remove_at(machine, &path);
+        }
     }
 }
 
