@@ -20,6 +20,9 @@ pub const RULES_FILE: &str = ".ahoyignore";
 /// Most bytes of that file.
 pub const RULES_BYTES_MAX: usize = 64 * 1024;
 
+/// Most bytes of one of its lines; no path is longer.
+const LINE_BYTES_MAX: usize = 4096;
+
 /// What is to stay out. The default leaves nothing out.
 #[derive(Debug, Clone, Default)]
 pub struct Rules(Vec<Arc<Gitignore>>);
@@ -39,13 +42,7 @@ impl Rules {
         let mut builder = GitignoreBuilder::new("");
         let mut bad = Vec::new();
         for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
-            let added = std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line))
-                .map_err(|_| "it is not UTF-8".to_owned())
-                .and_then(|line| match builder.add_line(None, line) {
-                    Ok(_) => Ok(()),
-                    Err(error) => Err(error.to_string()),
-                });
-            if let Err(reason) = added {
+            if let Err(reason) = add(&mut builder, line) {
                 let line = index + 1;
                 bad.push(BadLine { line, reason });
             }
@@ -54,11 +51,19 @@ impl Rules {
             Ok(rules) if rules.is_empty() => (Self::default(), bad),
             Ok(rules) => (Self(vec![Arc::new(rules)]), bad),
             Err(error) => {
-                let reason = error.to_string();
+                // Whatever is wrong with them together: better too little is shared than too much.
+                let reason = format!("{error}; everything new is left out");
                 bad.push(BadLine { line: 1, reason });
-                (Self::default(), bad)
+                (Self::everything(), bad)
             }
         }
+    }
+
+    /// Leaves out whatever is new.
+    pub fn everything() -> Self {
+        let mut builder = GitignoreBuilder::new("");
+        let all = builder.add_line(None, "*").and_then(|all| all.build());
+        Self(vec![Arc::new(all.expect("a star is a pattern"))])
     }
 
     /// Leaves out what either of the two does.
@@ -90,6 +95,25 @@ impl Rules {
                 || (!bytes.is_empty() && is_out(bytes, is_dir))
         })
     }
+}
+
+/// Adds a line, if it is a pattern by itself.
+fn add(builder: &mut GitignoreBuilder, line: &[u8]) -> Result<(), String> {
+    let text = std::str::from_utf8(line.strip_suffix(b"\r").unwrap_or(line));
+    let text = text.map_err(|_| "it is not UTF-8".to_owned())?;
+    if text.len() > LINE_BYTES_MAX {
+        return Err(format!("it has more than {LINE_BYTES_MAX} bytes"));
+    }
+    let said = |error: ignore::Error| error.to_string();
+    // Some patterns are found to be none only when they are put to use.
+    let mut alone = GitignoreBuilder::new("");
+    alone
+        .add_line(None, text)
+        .map_err(said)?
+        .build()
+        .map_err(said)?;
+    builder.add_line(None, text).map_err(said)?;
+    Ok(())
 }
 
 impl Engine {
@@ -182,8 +206,13 @@ mod tests {
 
     #[test]
     fn a_bad_line_is_named_and_the_others_count() {
-        let (it, bad) = Rules::parse(b"*.o\nx[b-a]\n\xff\n*.a\n");
-        assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [2, 3]);
+        let nested = ["{".repeat(2000), "a".to_owned(), "}".repeat(2000)].concat();
+        let long = "a".repeat(LINE_BYTES_MAX + 1);
+        let text = ["*.o", "x[b-a]", "y", &nested, &long, "*.a"].join("\n");
+        let text = [text.as_bytes(), b"\n\xff"].concat();
+        let (it, bad) = Rules::parse(&text);
+        let lines: Vec<usize> = bad.iter().map(|bad| bad.line).collect();
+        assert_eq!(lines, [2, 4, 5, 7], "{bad:?}");
         assert!(file(&it, "a.o") && file(&it, "a.a") && !file(&it, "x"));
         assert!(Rules::parse(b"").0.is_empty());
         assert!(Rules::parse(b"\n# nothing\n").0.is_empty());

@@ -9,6 +9,8 @@ use std::path::Path;
 mod engine;
 #[path = "../../../../fuzz/properties/planner.rs"]
 mod planner;
+#[path = "../../../../fuzz/properties/rules.rs"]
+mod rules;
 
 #[test]
 fn engine() {
@@ -18,6 +20,11 @@ fn engine() {
 #[test]
 fn planner() {
     replay("planner", planner::holds);
+}
+
+#[test]
+fn rules() {
+    replay("rules", rules::holds);
 }
 
 fn replay(name: &str, holds: fn(&[u8])) {

@@ -60,7 +60,7 @@ impl Watcher {
                     "the rules of before count"
                 };
                 self.world.warn(format!("{RULES_FILE}: {reason}; {what}"));
-                is_first.then(|| Rules::parse(b"*").0)
+                is_first.then(Rules::everything)
             }
         };
         self.known.last = Some(found);
