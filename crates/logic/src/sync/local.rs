@@ -244,7 +244,7 @@ impl Engine {
             }
             return;
         }
-        self.believed(dir, path, name, found, asked);
+        self.believed(dir, path, name, at, found, asked);
     }
 
     /// What has been found at a name is so.
@@ -253,10 +253,10 @@ impl Engine {
         dir: NodeId,
         path: &RelPath,
         name: Name,
+        at: Option<NodeId>,
         found: Found,
         asked: Option<u64>,
     ) {
-        let at = self.tree.on_disk(dir, &name);
         match found {
             Found::Nothing | Found::Foreign => {
                 if let Some(id) = at {

@@ -157,7 +157,9 @@ impl Engine {
             }
             return self.wait(id, first);
         }
-        if let Some(verdict) = self.plan_husk(id) {
+        if matches!(synced.value, Value::Dir(_))
+            && let Some(verdict) = self.plan_husk(id)
+        {
             return verdict;
         }
         if let Some(other) = self.needs_content_of(id, &synced) {
