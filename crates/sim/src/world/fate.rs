@@ -141,6 +141,7 @@ impl World {
         self.is_any_put_back = true;
         let before = self.machines[machine].disk.contents();
         let lost = self.machines[machine].index.clone();
+        self.machines[machine].lost_lives.push(lost);
         let what = self.dice.below(3);
         // A file that was copied back has another inode; a whole device that was set back has not.
         let is_seen = what < 2 && self.dice.chance(50);
@@ -167,7 +168,7 @@ impl World {
                 self.with_readers.insert(content);
             }
             // Whoever puts back a folder under an index that knows better has changed all of it.
-            if what == 2 || self.is_told_gone(machine, &lost, content) {
+            if what == 2 || self.is_told_gone(machine, content) {
                 self.given_up.insert(content);
             } else {
                 self.excuse(content);
@@ -193,11 +194,11 @@ impl World {
         self.given_up.extend(replaced);
     }
 
-    /// Where this content still is, the index that a backup has taken back says that it is there no
+    /// Where this content still is, an index that a backup has taken back says that it is there no
     /// more, and others may have heard that. Its user had it elsewhere, which went with the disk,
     /// and nobody else was told where. What the disk that was put back holds the machine knows, and
     /// will keep unless others had moved it on before.
-    fn is_told_gone(&self, machine: usize, lost: &Index, content: Content) -> bool {
+    fn is_told_gone(&self, machine: usize, content: Content) -> bool {
         let it = &self.machines[machine];
         let says_so = |index: &Index, id: NodeId, held: &Clock, by_lost_life: bool| {
             record_in(index, id).is_some_and(|told| {
@@ -218,9 +219,12 @@ impl World {
         let moved_on =
             |id: NodeId, held: &Clock| others().any(|other| says_so(&other.index, id, held, false));
         let is_back = it.disk.contents().contains(&content);
+        let told = |id: NodeId, held: &Clock| {
+            let mut lives = it.lost_lives.iter();
+            lives.any(|lost| says_so(lost, id, held, true))
+        };
         (!is_back || it.holds_only(content, moved_on))
-            && others()
-                .all(|other| other.holds_only(content, |id, held| says_so(lost, id, held, true)))
+            && others().all(|other| other.holds_only(content, told))
     }
 
     /// Everything that the watcher had to say is lost; it says so.

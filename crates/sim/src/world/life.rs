@@ -34,6 +34,7 @@ impl World {
             run: 0,
             index: Index::default(),
             backup: None,
+            lost_lives: Vec::new(),
             is_put_back: false,
             eyes_free: 0,
             epoch: 0,

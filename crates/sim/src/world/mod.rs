@@ -139,6 +139,8 @@ struct Machine {
     run: u64,
     index: Index,
     backup: Option<(Disk, Index)>,
+    /// The indexes that backups have taken back.
+    lost_lives: Vec<Index>,
     /// The index is not the file that the last run wrote, and the host sees that until the engine
     /// has kept its new numbers.
     is_put_back: bool,
