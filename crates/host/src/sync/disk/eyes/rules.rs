@@ -9,12 +9,15 @@ use std::fs::File;
 use std::io::Read;
 use std::time::Instant;
 
-use ahoy_logic::sync::{Input, Print, RULES_BYTES_MAX, RULES_FILE, Rules};
+use ahoy_logic::sync::{BadLine, Input, Print, RULES_BYTES_MAX, RULES_FILE, Rules};
 use ahoy_wire::sync::{Name, RelPath};
 use rustix::io::Errno;
 
 use super::super::{Root, print};
 use super::Watcher;
+
+/// Most lines that are no patterns of which the user is told one by one.
+const TOLD_LINES_MAX: usize = 3;
 
 /// The rules of the folder, as the eyes know them.
 #[derive(Debug, Default)]
@@ -79,11 +82,18 @@ impl Watcher {
 
     fn parse(&self, text: &[u8]) -> Rules {
         let (rules, bad) = Rules::parse(text);
-        for line in bad {
-            let (line, reason) = (line.line, line.reason);
+        for BadLine { line, reason } in bad.iter().take(TOLD_LINES_MAX) {
             self.world.warn(format!(
                 "{RULES_FILE}, line {line}: {reason}; this line does not count"
             ));
+        }
+        if let Some(more) = bad
+            .len()
+            .checked_sub(TOLD_LINES_MAX)
+            .filter(|more| *more > 0)
+        {
+            self.world
+                .warn(format!("{RULES_FILE}: {more} more lines do not count"));
         }
         rules
     }
