@@ -77,6 +77,17 @@ impl Rules {
         self.0.is_empty()
     }
 
+    /// Whether a directory that a look has found is to be looked into; `is_asked` if the engine has
+    /// asked for that look. What is left out is nobody's business, unless the engine wants to know
+    /// what is in it.
+    pub fn let_into(&self, dir: &RelPath, is_asked: bool) -> bool {
+        let is_within = || {
+            dir.split()
+                .is_some_and(|(above, _)| self.ignores(&above, true))
+        };
+        !self.ignores(dir, true) || (is_asked && is_within())
+    }
+
     /// Whether this path, or a directory that it is in, is left out. What is in a directory that is
     /// left out cannot be brought back by another pattern, as with git.
     pub fn ignores(&self, path: &RelPath, is_dir: bool) -> bool {

@@ -167,16 +167,15 @@ impl Folder {
             whole.push(dir.clone());
         }
         let mut sightings = Vec::new();
-        for (at, entry) in &self.at {
-            let (above, name) = at.split().expect("no root in there");
-            let is_entered = self.rules.ignores(dir, true) || !self.rules.ignores(&above, true);
-            if !is_below(at, dir) || !is_entered {
+        let all = self.rules.ignores(dir, true);
+        for (at, entry) in self.at.iter().filter(|(at, _)| is_below(at, dir)) {
+            let (dir, name) = at.split().expect("no root in there");
+            if !all && self.rules.ignores(&dir, true) {
                 continue;
             }
-            if entry.kind == Kind::Dir && (self.rules.ignores(dir, true) || !self.is_out(at)) {
+            if entry.kind == Kind::Dir && (all || !self.is_out(at)) {
                 whole.push(at.clone());
             }
-            let dir = above;
             let found = self.found(at);
             sightings.push(Sighting { dir, name, found });
         }

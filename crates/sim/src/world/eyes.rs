@@ -39,7 +39,8 @@ impl World {
             self.maybe_unreadable(found)
         };
         let below = dir.join(&name);
-        let is_entered = |below: &RelPath| self.is_entered(machine, &dir, below, false);
+        let rules = &self.machines[machine].rules;
+        let is_entered = |below: &RelPath| rules.let_into(below, false);
         let is_dir = matches!(found, Found::Dir(_)) && below.as_ref().is_none_or(is_entered);
         let seen = Input::Seen {
             sightings: vec![Sighting { dir, name, found }],
@@ -92,7 +93,9 @@ impl World {
                 let below = dir.join(&sighting.name);
                 if matches!(sighting.found, Found::Dir(_))
                     && let Some(below) = below
-                    && self.is_entered(machine, &dir, &below, scan.ask.is_some())
+                    && self.machines[machine]
+                        .rules
+                        .let_into(&below, scan.ask.is_some())
                 {
                     scan.dirs.push(below);
                 }

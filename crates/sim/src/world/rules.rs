@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ahoy_logic::sync::tree::{Goal, Tree};
-use ahoy_logic::sync::{Act, Engine, Input, Rules};
+use ahoy_logic::sync::{Act, Engine, Found, Input, Rules, Sighting};
 use ahoy_wire::sync::{Name, NodeId, Record, RelPath};
 
 use super::{HEAL, World};
@@ -56,18 +56,6 @@ impl World {
         }
     }
 
-    /// Whether the eyes go into a directory that they found in `above`.
-    pub(super) fn is_entered(
-        &self,
-        machine: usize,
-        above: &RelPath,
-        dir: &RelPath,
-        is_asked: bool,
-    ) -> bool {
-        let rules = &self.machines[machine].rules;
-        !rules.ignores(dir, true) || (is_asked && rules.ignores(above, true))
-    }
-
     /// Whether a directory that was to be removed holds only what is left out.
     pub(super) fn holds_nothing_shared(&self, machine: usize, act: &Act) -> bool {
         let Act::Remove { at, expect } = act else {
@@ -78,13 +66,13 @@ impl World {
         if !there.is_some_and(|there| there.same_file(expect)) {
             return false;
         }
-        let tree = it.disk.tree();
-        let is_within = |path: &RelPath| path.split().is_some_and(|(dir, _)| dir == *at);
-        let mut within = tree.iter().filter(|(path, _)| is_within(path)).peekable();
-        let is_out = |(path, (kind, _)): (&RelPath, &(Kind, u16))| {
-            it.rules.ignores(path, matches!(kind, Kind::Dir(_)))
+        let listed = it.disk.list(at).unwrap_or_default();
+        let is_out = |sighting: &Sighting| {
+            let path = at.join(&sighting.name);
+            let is_dir = matches!(sighting.found, Found::Dir(_));
+            path.is_some_and(|path| it.rules.ignores(&path, is_dir))
         };
-        within.peek().is_some() && within.all(is_out)
+        !listed.is_empty() && listed.iter().all(is_out)
     }
 
     /// Where all machines always had the same rules, nobody has ever heard of what they leave out.
@@ -151,10 +139,10 @@ impl World {
     /// Contents that some machine keeps out of the share.
     pub(super) fn left_out(&self) -> BTreeSet<Content> {
         let mut contents = BTreeSet::new();
+        if self.weather.rules.is_empty() {
+            return contents;
+        }
         for (index, machine) in self.machines.iter().enumerate() {
-            if self.weather.rules.is_empty() {
-                break;
-            }
             for (path, standing) in self.standings(index) {
                 if standing == Standing::LeftOut {
                     contents.extend(machine.disk.contents_below(&path));

@@ -87,7 +87,7 @@ impl Watcher {
         let Some(path) = key.0.join(&key.1) else {
             return;
         };
-        if !self.watches.knows(&path) && self.is_entered(&key.0, &path, false) {
+        if !self.watches.knows(&path) && self.root.rules().let_into(&path, false) {
             self.stack.push((path, None));
         }
     }
@@ -141,7 +141,8 @@ impl Watcher {
         self.forget_missing(path, &listing.dirs);
         whole.push(path.clone());
         let mut entered = listing.dirs;
-        entered.retain(|dir| self.is_entered(path, dir, ask.is_some()));
+        let rules = self.root.rules();
+        entered.retain(|dir| rules.let_into(dir, ask.is_some()));
         self.stack
             .extend(entered.into_iter().rev().map(|dir| (dir, ask)));
     }

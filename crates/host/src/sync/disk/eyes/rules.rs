@@ -22,16 +22,22 @@ const TOLD_LINES_MAX: usize = 3;
 /// The rules of the folder, as the eyes know them.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// What counts now.
-    rules: Rules,
-    /// What the file says, if that does not count alone yet, and from when on it does.
-    next: Option<(Rules, Instant)>,
-    /// What counted before that.
-    settled: Rules,
+    /// What the file says, if that does not count alone yet.
+    next: Option<Next>,
     /// What was found the last time; `None` if nobody has looked yet.
     last: Option<Found>,
     /// The file as it was then.
     print: Option<Print>,
+}
+
+/// Rules that are new.
+#[derive(Debug)]
+struct Next {
+    rules: Rules,
+    /// What counts beside them.
+    before: Rules,
+    /// From when on they count alone.
+    due: Instant,
 }
 
 /// What there is for rules.
@@ -71,11 +77,11 @@ impl Watcher {
             None => {}
             Some(rules) if is_first => self.set_rules(rules),
             Some(rules) => {
-                if self.known.next.is_none() {
-                    self.known.settled = self.known.rules.clone();
-                }
-                self.set_rules(self.known.settled.and(&rules));
-                self.known.next = Some((rules, Instant::now() + self.options.rules_pause));
+                let unsettled = self.known.next.take();
+                let before = unsettled.map_or_else(|| self.root.rules(), |next| next.before);
+                self.set_rules(before.and(&rules));
+                let due = Instant::now() + self.options.rules_pause;
+                self.known.next = Some(Next { rules, before, due });
             }
         }
     }
@@ -100,45 +106,31 @@ impl Watcher {
 
     /// When the rules of before no longer count.
     pub(super) fn rules_due(&self) -> Option<Instant> {
-        self.known.next.as_ref().map(|(_, at)| *at)
+        self.known.next.as_ref().map(|next| next.due)
     }
 
     /// The rules have been quiet for long enough: they count alone, and what they no longer leave
     /// out is looked at.
     pub(super) fn settle_rules(&mut self, now: Instant) {
-        if self.rules_due().is_none_or(|at| at > now) {
+        let Some(next) = self.known.next.as_mut().filter(|next| next.due <= now) else {
+            return;
+        };
+        if !self.root.is_there() {
+            // Where the root is not, there is no file either.
+            next.due = now + self.options.rules_pause;
             return;
         }
-        if self.root.is_there() {
-            self.refresh_rules();
-        }
-        match self.known.next.take() {
-            // They are others by now.
-            Some(next) if next.1 > now => self.known.next = Some(next),
-            // Where the root is not, there is no file either.
-            Some((rules, _)) if !self.root.is_there() => {
-                self.known.next = Some((rules, now + self.options.rules_pause));
-            }
-            Some((rules, _)) => {
-                self.set_rules(rules);
-                self.look_at_everything(None);
-            }
-            None => {}
+        self.refresh_rules();
+        // They may be others by now.
+        if let Some(next) = self.known.next.take_if(|next| next.due <= now) {
+            self.set_rules(next.rules);
+            self.look_at_everything(None);
         }
     }
 
     fn set_rules(&mut self, rules: Rules) {
         self.root.set_rules(rules.clone());
-        self.known.rules = rules.clone();
         self.world.tell(Input::Rules(rules));
-    }
-
-    /// Whether a directory is to be looked into that was found in `above`, which a look for the
-    /// engine has asked for if `is_asked`. What is left out is none of our business, unless the
-    /// engine wants to know what is in it.
-    pub(super) fn is_entered(&self, above: &RelPath, dir: &RelPath, is_asked: bool) -> bool {
-        let rules = &self.known.rules;
-        !rules.ignores(dir, true) || (is_asked && rules.ignores(above, true))
     }
 }
 
