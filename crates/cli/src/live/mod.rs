@@ -166,9 +166,9 @@ pub fn run(
     if args.background {
         priority::step_back().context("cannot take a lower priority")?;
     }
-    confine_to(home, &claims, args)?;
     let caps = claims.iter().map(|it| it.record.limits);
     let limits = Limits::new(caps.fold(Caps::default(), Caps::stricter));
+    confine_to(home, &claims, args)?;
     let (sender, receiver) = sync_channel(EVENTS_MAX);
     let titles: Vec<Title> = claims.iter().map(title).collect();
     let last: Vec<_> = claims.iter().map(|it| it.record.listen.clone()).collect();

@@ -4,6 +4,7 @@
 //! Counted is what sessions with peers put on the wire, TLS included, TCP and IP not (`sync-62`).
 //! The links wait for themselves; nothing here blocks.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 use ahoy_logic::limit::{Bucket, Rate};
 use ahoy_logic::moment::Moment;
 use serde::{Deserialize, Serialize};
+use socket2::SockRef;
+
+use super::window::Window;
 
 /// How long one piece of content may keep the connection busy.
 const PIECE_TIME: Duration = Duration::from_millis(125);
@@ -60,16 +64,19 @@ pub struct Limits {
     origin: Instant,
     up: Lane,
     down: Lane,
+    window: Window,
 }
 
 impl Limits {
-    /// Fresh buckets; one pair for all shares of a process.
+    /// Fresh buckets; one pair for all shares of a process. Reads what the system allows, so it
+    /// comes before the process is confined.
     #[must_use]
     pub fn new(caps: Caps) -> Arc<Self> {
         Arc::new(Self {
             origin: Instant::now(),
             up: Lane::new(caps.up),
             down: Lane::new(caps.down),
+            window: Window::of_this_system(),
         })
     }
 
@@ -86,6 +93,14 @@ impl Limits {
     pub fn set(&self, caps: Caps) {
         self.up.set(self.now(), caps.up);
         self.down.set(self.now(), caps.down);
+    }
+
+    /// Makes room in a socket for what is on its way to a peer.
+    ///
+    /// # Errors
+    /// The socket is none.
+    pub(super) fn widen(&self, socket: SockRef<'_>) -> io::Result<()> {
+        self.window.open(socket)
     }
 
     /// So much was sent; when more may be that can wait, if there is a limit.

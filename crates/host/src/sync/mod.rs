@@ -20,3 +20,4 @@ pub mod session;
 pub mod share;
 pub mod status;
 pub mod supply;
+mod window;

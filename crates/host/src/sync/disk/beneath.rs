@@ -66,7 +66,7 @@ pub(super) fn open_file_at(
 ) -> Result<(OwnedFd, Glance)> {
     let (dir, name) = path.split().ok_or(Errno::INVAL)?;
     let fd = if path.as_bytes().len() <= PIECE_BYTES_MAX && has_openat2() {
-        in_one_go(root, path.as_bytes(), READING)?
+        unnoticed(|how| in_one_go(root, path.as_bytes(), how))?
     } else {
         open_to_read(open_dir(root, &dir, OFlags::PATH)?, name.as_bytes())?
     };
@@ -74,7 +74,18 @@ pub(super) fn open_file_at(
 }
 
 fn open_to_read(dir: impl AsFd, name: &[u8]) -> Result<OwnedFd> {
-    rustix::fs::openat(dir, name, READING | OFlags::CLOEXEC, Mode::empty())
+    let flags = |how| how | OFlags::CLOEXEC;
+    unnoticed(|how| rustix::fs::openat(&dir, name, flags(how), Mode::empty()))
+}
+
+/// Opens for reading so that the file's access time stays what it is, where we may: when its user
+/// last read it is not ours to say, and noting it costs a write for each file. Only its owner may
+/// ask for that.
+fn unnoticed(open: impl Fn(OFlags) -> Result<OwnedFd>) -> Result<OwnedFd> {
+    match open(READING | OFlags::NOATIME) {
+        Err(Errno::PERM) => open(READING),
+        answer => answer,
+    }
 }
 
 fn only_file(fd: OwnedFd, device: Device) -> Result<(OwnedFd, Glance)> {

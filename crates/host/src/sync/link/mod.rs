@@ -245,6 +245,7 @@ impl Link {
         // behind it, and later, since it is told to one thread only, and the other cannot say why.
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(pace.stalled_after * 2))?;
+        self.around.limits.widen(SockRef::from(&self.socket))?;
         socket.set_read_timeout(Some(pace.doubt))?;
         socket.set_write_timeout(Some(pace.stalled_after / writer::LOOKS))
     }
