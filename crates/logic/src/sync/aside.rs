@@ -25,7 +25,7 @@ const DISOWNED_AFTER: u32 = 3;
 /// the first writer that knows both (`sync-34`).
 pub(super) fn choose(ours: &Node, theirs: &Record, is_signed: bool, merged: Record) -> Record {
     let is_theirs = merged.body.dot == theirs.body.dot;
-    match (ours.signature.is_some(), is_signed) {
+    match (ours.signature().is_some(), is_signed) {
         // A copy that this reader makes itself, and a writer has told of already.
         (true, false) => ours.record.clone(),
         // One that it has made, and is told of now: its place is where the writers have it.

@@ -136,7 +136,7 @@ impl Engine {
             husks: Husks::default(),
         };
         engine.work.turns.set_me(engine.who.replica);
-        let mut nodes = Restored::default();
+        let mut nodes = Restored::new(engine.who.run.0);
         let mut log = Vec::new();
         for row in rows {
             engine.restore(row, &mut nodes, &mut log);
@@ -364,7 +364,7 @@ impl Engine {
         Some(Row::Node {
             number: node.number,
             record: Box::new(node.record.clone()),
-            signature: node.signature,
+            signature: node.signature(),
             sequence: node.sequence,
             synced: node.synced.clone().map(Box::new),
         })
@@ -467,7 +467,7 @@ impl Engine {
             && record.body.value.same_content(&ours.body.value)
             && record.place == ours.place;
         if record == *ours || is_same {
-            if let (None, Some(proof)) = (node.signature, proof) {
+            if let (None, Some(proof)) = (node.signature(), proof) {
                 self.tree.set_signature(id, proof);
                 self.keep(id);
             }

@@ -423,7 +423,7 @@ impl Engine {
     /// writer has signed.
     fn outgoing(&self, id: NodeId, catching_up: bool) -> Option<Outgoing> {
         let node = self.tree.node(id)?;
-        if self.is_reader() && node.signature.is_none() {
+        if self.is_reader() && node.signature().is_none() {
             return None;
         }
         let small = node
@@ -439,7 +439,7 @@ impl Engine {
         let record = node.record.clone();
         Some(Outgoing {
             record,
-            signature: node.signature,
+            signature: node.signature(),
             attach,
         })
     }

@@ -43,13 +43,13 @@ impl Engine {
         self.tree.nodes_after(after).find_map(|(id, node)| {
             let synced = node.synced.as_ref()?;
             let (hash, _) = synced.value.content()?;
-            let unsure = self.work.is_busy(*id) || self.local.is_missing(*id);
-            if unsure || self.is_rotten(*id) {
+            let unsure = self.work.is_busy(id) || self.local.is_missing(id);
+            if unsure || self.is_rotten(id) {
                 return None;
             }
             Some(Suspect {
-                node: *id,
-                path: self.tree.path(*id)?,
+                node: id,
+                path: self.tree.path(id)?,
                 print: synced.print,
                 hash,
             })
@@ -122,9 +122,9 @@ impl Engine {
     /// Files that have rotted and are not repaired yet, at most `most` of them.
     pub fn rotten(&self, most: usize) -> Vec<RelPath> {
         let nodes = self.tree.nodes();
-        let rotten = nodes.filter(|(id, _)| self.is_rotten(**id));
+        let rotten = nodes.filter(|(id, _)| self.is_rotten(*id));
         rotten
-            .filter_map(|(id, _)| self.tree.path(*id))
+            .filter_map(|(id, _)| self.tree.path(id))
             .take(most)
             .collect()
     }

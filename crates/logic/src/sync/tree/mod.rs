@@ -12,18 +12,19 @@
 //!
 //! Beside the records each node carries what this machine has on disk of it ([`Synced`]).
 
+mod nodes;
 mod restore;
 
 pub use restore::Restored;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 
 use ahoy_wire::sync::{Class, Hash, Name, NodeId, Record, RelPath, Value, WriteSignature};
 
 use super::merge::{is_alive, value_of};
 use super::names;
 use super::{Print, Synced, Time};
+use nodes::Nodes;
 
 /// Where parked nodes are, in the synced tree.
 pub const PARKED: NodeId = NodeId([0xff; 16]);
@@ -43,7 +44,7 @@ pub struct Node {
     /// The merged record.
     pub record: Record,
     /// A writer's signature over exactly this record, if one is known.
-    pub signature: Option<WriteSignature>,
+    signature: Option<Box<WriteSignature>>,
     /// When this machine came to hold this version; 0 if it does not yet.
     pub sequence: u64,
     /// What is on disk.
@@ -66,7 +67,7 @@ pub enum Goal {
 /// All nodes, found by id, by where they are to be, by where they are, and by content.
 #[derive(Debug, Default)]
 pub struct Tree {
-    nodes: BTreeMap<NodeId, Box<Node>>,
+    nodes: Nodes,
     /// Directory, wanted name, and a node that wants it.
     slots: BTreeSet<(NodeId, Name, NodeId)>,
     /// The slots that more than one node wants.
@@ -92,19 +93,17 @@ pub struct Tree {
 impl Tree {
     /// One node.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(&id).map(|node| &**node)
+        self.nodes.get(id)
     }
 
-    /// All nodes in the order of their ids.
-    pub fn nodes(&self) -> impl Iterator<Item = (&NodeId, &Node)> {
-        self.nodes.iter().map(|(id, node)| (id, &**node))
+    /// All nodes, in the order in which they came.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.iter()
     }
 
-    /// The nodes whose ids come after this one.
-    pub fn nodes_after(&self, id: Option<NodeId>) -> impl Iterator<Item = (&NodeId, &Node)> {
-        let from = id.map_or(Bound::Unbounded, Bound::Excluded);
-        let after = self.nodes.range((from, Bound::Unbounded));
-        after.map(|(id, node)| (id, &**node))
+    /// The nodes that came after this one; all of them after none.
+    pub fn nodes_after(&self, id: Option<NodeId>) -> impl Iterator<Item = (NodeId, &Node)> {
+        self.nodes.after(id)
     }
 
     /// The nodes whose goal may have changed since the last call.
@@ -115,17 +114,17 @@ impl Tree {
     /// Replaces the record of a node, or adds the node.
     pub fn set_record(&mut self, record: Record, signature: Option<WriteSignature>) {
         let id = record.id;
-        match self.nodes.get_mut(&id) {
+        match self.nodes.get_mut(id) {
             Some(node) => {
                 node.record = record;
-                node.signature = signature;
+                node.signature = signature.map(Box::new);
                 node.sequence = 0;
             }
             None => {
                 let number = self.next_number;
                 self.next_number += 1;
                 let node = Node::new(number, record, signature);
-                self.nodes.insert(id, Box::new(node));
+                self.nodes.insert(node);
             }
         }
         self.placed(id);
@@ -133,21 +132,21 @@ impl Tree {
 
     /// Notes the sequence number under which this machine holds the node.
     pub fn set_sequence(&mut self, id: NodeId, sequence: u64) {
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(id) {
             node.sequence = sequence;
         }
     }
 
     /// Notes a signature that arrived later.
     pub fn set_signature(&mut self, id: NodeId, signature: WriteSignature) {
-        if let Some(node) = self.nodes.get_mut(&id) {
-            node.signature = Some(signature);
+        if let Some(node) = self.nodes.get_mut(id) {
+            node.signature = Some(Box::new(signature));
         }
     }
 
     /// Replaces what is on disk of a node.
     pub fn set_synced(&mut self, id: NodeId, synced: Option<Synced>) {
-        let Some(node) = self.nodes.get_mut(&id) else {
+        let Some(node) = self.nodes.get_mut(id) else {
             return;
         };
         if let Some(old) = node.synced.take() {
@@ -184,7 +183,7 @@ impl Tree {
 
     /// Whether anything of the node is on the disk.
     pub fn is_on_disk(&self, id: NodeId) -> bool {
-        self.nodes.get(&id).is_some_and(|n| n.synced.is_some())
+        self.nodes.get(id).is_some_and(|n| n.synced.is_some())
     }
 
     /// The number that the next new node will have.
@@ -199,7 +198,7 @@ impl Tree {
 
     /// Replaces clocks or print of what is on disk, but neither its place nor its value.
     pub fn refine_synced(&mut self, id: NodeId, synced: Option<Synced>) {
-        if let Some(node) = self.nodes.get_mut(&id) {
+        if let Some(node) = self.nodes.get_mut(id) {
             node.synced = synced;
         }
     }
@@ -230,7 +229,7 @@ impl Tree {
     pub fn is_expected_at(&self, dir: NodeId, name: &Name, class: Class) -> bool {
         let is_expected = |id: NodeId| {
             let is_here = |on: &Synced| on.parent == LIMBO || (on.parent, &on.name) == (dir, name);
-            self.nodes.get(&id).is_some_and(|node| {
+            self.nodes.get(id).is_some_and(|node| {
                 node.record.class == class || !node.synced.as_ref().is_some_and(is_here)
             })
         };
@@ -268,7 +267,7 @@ impl Tree {
     /// The directory at that name on disk.
     pub fn dir_on_disk(&self, dir: NodeId, name: &Name) -> Option<NodeId> {
         let id = self.on_disk(dir, name)?;
-        let synced = self.nodes.get(&id)?.synced.as_ref()?;
+        let synced = self.nodes.get(id)?.synced.as_ref()?;
         matches!(synced.value, Value::Dir(_)).then_some(id)
     }
 
@@ -286,7 +285,7 @@ impl Tree {
             if names.len() > DEPTH_MAX {
                 return None;
             }
-            let synced = self.nodes.get(&at)?.synced.as_ref()?;
+            let synced = self.nodes.get(at)?.synced.as_ref()?;
             names.push(&synced.name);
             at = synced.parent;
         }
@@ -299,7 +298,7 @@ impl Tree {
     /// The directories above a node on disk, nearest first, without the root.
     pub fn above(&self, id: NodeId) -> impl Iterator<Item = NodeId> + '_ {
         let parent = move |id: NodeId| {
-            let synced = self.nodes.get(&id)?.synced.as_ref()?;
+            let synced = self.nodes.get(id)?.synced.as_ref()?;
             (synced.parent != NodeId::ROOT && synced.parent != PARKED).then_some(synced.parent)
         };
         std::iter::successors(parent(id), move |at| parent(*at)).take(DEPTH_MAX)
@@ -307,13 +306,13 @@ impl Tree {
 
     /// What the node is to be: `None` if it is to be absent.
     pub fn goal_value(&self, id: NodeId) -> Option<&Value> {
-        let node = self.nodes.get(&id)?;
+        let node = self.nodes.get(id)?;
         node.shown.as_ref().map(|_| value_of(&node.record))
     }
 
     /// Where a node is to be.
     pub fn goal(&self, id: NodeId) -> Goal {
-        let Some(node) = self.nodes.get(&id) else {
+        let Some(node) = self.nodes.get(id) else {
             return Goal::Absent;
         };
         let Some((parent, name)) = &node.shown else {
@@ -342,15 +341,17 @@ impl Tree {
     }
 
     fn precedence(&self, id: NodeId) -> (Option<Class>, NodeId) {
-        (self.nodes.get(&id).map(|n| n.record.class), id)
+        (self.nodes.get(id).map(|n| n.record.class), id)
     }
 
     /// The record of `id` is new: finds its slot, and whatever that changes for others.
     fn placed(&mut self, id: NodeId) {
-        if let Some(original) = self.nodes[&id].record.copy_of {
+        let node = self.nodes.get(id).expect("its record is new");
+        let is_dir = node.is_dir();
+        if let Some(original) = node.record.copy_of {
             self.copies.entry(original).or_default().insert(id);
         }
-        if self.nodes[&id].is_dir() {
+        if is_dir {
             self.recut(id);
             // What arrived before its directory can be rendered now.
             let stranded: Vec<NodeId> = self.wanted_in_dir(id).collect();
@@ -364,7 +365,7 @@ impl Tree {
     fn refresh(&mut self, id: NodeId) {
         let mut stale = vec![id];
         while let Some(id) = stale.pop() {
-            let Some(node) = self.nodes.get(&id) else {
+            let Some(node) = self.nodes.get(id) else {
                 continue;
             };
             let inhabited = node.is_dir() && wanted_in(&self.slots, id).next().is_some();
@@ -379,7 +380,7 @@ impl Tree {
                 continue;
             }
             let old = std::mem::replace(
-                &mut self.nodes.get_mut(&id).expect("found above").shown,
+                &mut self.nodes.get_mut(id).expect("found above").shown,
                 slot.clone(),
             );
             self.touched.insert(id);
@@ -444,13 +445,13 @@ impl Tree {
         let mut met = BTreeSet::new();
         let mut at = id;
         while met.insert(at) {
-            at = self.nodes.get(&at)?.record.place.parent;
+            at = self.nodes.get(at)?.record.place.parent;
         }
         let mut lowest = at;
-        let mut next = self.nodes.get(&at)?.record.place.parent;
+        let mut next = self.nodes.get(at)?.record.place.parent;
         while next != at {
             lowest = lowest.min(next);
-            next = self.nodes.get(&next)?.record.place.parent;
+            next = self.nodes.get(next)?.record.place.parent;
         }
         Some(lowest)
     }
@@ -496,7 +497,7 @@ impl Node {
         Self {
             number,
             record,
-            signature,
+            signature: signature.map(Box::new),
             sequence: 0,
             synced: None,
             shown: None,
@@ -516,6 +517,11 @@ impl Node {
             synced,
             ..Self::new(number, record, signature)
         }
+    }
+
+    /// A writer's signature over exactly this record, if one is known.
+    pub fn signature(&self) -> Option<WriteSignature> {
+        self.signature.as_deref().copied()
     }
 
     /// Whether it can have children.

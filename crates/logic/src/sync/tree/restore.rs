@@ -6,14 +6,23 @@ use std::collections::BTreeSet;
 use ahoy_wire::sync::{Label, NodeId, Value};
 
 use super::super::merge::{is_alive, value_of};
+use super::nodes::{Nodes, Row};
 use super::{Node, Tree};
 
 impl Tree {
     /// The tree of these nodes. Those that are not as they should be are touched.
-    pub fn restored(Restored { mut nodes, .. }: Restored) -> Self {
+    pub fn restored(
+        Restored {
+            seed, mut nodes, ..
+        }: Restored,
+    ) -> Self {
         let mut tree = Self::default();
-        for (id, node) in &mut nodes {
-            let id = *id;
+        let mut dirs = Vec::new();
+        for node in nodes.iter_mut() {
+            let id = node.record.id;
+            if node.is_dir() {
+                dirs.push(id);
+            }
             tree.next_number = tree.next_number.max(node.number + 1);
             if let Some(original) = node.record.copy_of {
                 tree.copies.entry(original).or_default().insert(id);
@@ -25,23 +34,23 @@ impl Tree {
             }
         }
         tree.index_disk(&nodes);
-        let shown = nodes.iter().filter_map(|(id, node)| {
+        let shown = nodes.iter().filter_map(|node| {
             let (dir, name) = node.shown.as_ref()?;
-            Some((*dir, name.clone(), *id))
+            Some((*dir, name.clone(), node.record.id))
         });
         tree.slots = shown.collect();
-        tree.nodes = nodes.into_iter().collect();
-        tree.find_circles();
+        tree.nodes = Nodes::new(seed, nodes);
+        tree.find_circles(dirs);
         tree.find_contested();
         tree.show_inhabited();
         tree
     }
 
     /// What can be found by where it is on disk, and by what it is there.
-    fn index_disk(&mut self, nodes: &[(NodeId, Box<Node>)]) {
+    fn index_disk(&mut self, nodes: &Row) {
         let on_disk = || {
-            let synced = nodes.iter().map(|(id, node)| (*id, node.synced.as_ref()));
-            synced.filter_map(|(id, synced)| Some((id, synced?)))
+            let nodes = nodes.iter();
+            nodes.filter_map(|node| Some((node.record.id, node.synced.as_ref()?)))
         };
         for (id, synced) in on_disk() {
             self.census.count(&synced.value, true);
@@ -55,9 +64,8 @@ impl Tree {
         self.content = contents.collect();
     }
 
-    fn find_circles(&mut self) {
-        let dirs = self.nodes.iter().filter(|(_, node)| node.is_dir());
-        self.cuts = dirs.filter_map(|(id, _)| self.circle(*id)).collect();
+    fn find_circles(&mut self, dirs: Vec<NodeId>) {
+        self.cuts = dirs.into_iter().filter_map(|id| self.circle(id)).collect();
         for id in self.cuts.clone() {
             self.refresh(id);
         }
@@ -104,13 +112,23 @@ fn is_settled(node: &Node) -> bool {
 
 /// Nodes that come out of an index one after the other. What was decoded twice and is the same is
 /// kept once, and at once, so that the next node gets the memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restored {
-    nodes: Vec<(NodeId, Box<Node>)>,
+    seed: u64,
+    nodes: Row,
     authors: BTreeSet<Label>,
 }
 
 impl Restored {
+    /// None yet, for a tree whose ids are hashed with this.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            nodes: Row::default(),
+            authors: BTreeSet::new(),
+        }
+    }
+
     /// Adds a node; each has a number and an id of its own.
     pub fn add(&mut self, mut node: Node) {
         let record = &mut node.record;
@@ -126,7 +144,7 @@ impl Restored {
             share(&mut synced.place_clock, &record.place.clock);
             share(&mut synced.name, &record.place.name);
         }
-        self.nodes.push((record.id, Box::new(node)));
+        self.nodes.push(node);
     }
 }
 
