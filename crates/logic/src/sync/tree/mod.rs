@@ -12,6 +12,7 @@
 //!
 //! Beside the records each node carries what this machine has on disk of it ([`Synced`]).
 
+mod listing;
 mod nodes;
 mod restore;
 
@@ -24,6 +25,7 @@ use ahoy_wire::sync::{Class, Hash, Name, NodeId, Record, RelPath, Value, WriteSi
 use super::merge::{is_alive, value_of};
 use super::names;
 use super::{Print, Synced, Time};
+use listing::{Listing, Slots};
 use nodes::Nodes;
 
 /// Where parked nodes are, in the synced tree.
@@ -69,11 +71,11 @@ pub enum Goal {
 pub struct Tree {
     nodes: Nodes,
     /// Directory, wanted name, and a node that wants it.
-    slots: BTreeSet<(NodeId, Name, NodeId)>,
+    slots: Slots,
     /// The slots that more than one node wants.
-    contested: BTreeMap<(NodeId, Name), ()>,
+    contested: Listing<()>,
     /// Directory and name on disk, to the node that is there.
-    disk: BTreeMap<(NodeId, Name), NodeId>,
+    disk: Listing<NodeId>,
     /// Content on disk, to the nodes that hold it.
     content: BTreeSet<(Hash, NodeId)>,
     /// Directories on disk, by inode number and birth time.
@@ -154,9 +156,8 @@ impl Tree {
             if matches!(old.value, Value::Dir(_)) && synced.as_ref().is_some_and(moved) {
                 self.dir_moves += 1;
             }
-            let key = (old.parent, old.name);
-            if self.disk.get(&key) == Some(&id) {
-                self.disk.remove(&key);
+            if self.disk.get(old.parent, &old.name) == Some(&id) {
+                self.disk.remove(old.parent, &old.name);
             }
             self.census.count(&old.value, false);
             if let Some((hash, _)) = old.value.content() {
@@ -172,7 +173,7 @@ impl Tree {
             if matches!(new.value, Value::Dir(_)) {
                 self.inodes.insert(new.print.identity(), id);
             }
-            self.disk.insert((new.parent, new.name.clone()), id);
+            self.disk.insert(new.parent, new.name.clone(), id);
             if let Some((hash, _)) = new.value.content() {
                 self.content.insert((hash, id));
             }
@@ -205,22 +206,22 @@ impl Tree {
 
     /// The node at that name on disk.
     pub fn on_disk(&self, dir: NodeId, name: &Name) -> Option<NodeId> {
-        self.disk.get(&(dir, name.clone())).copied()
+        self.disk.get(dir, name).copied()
     }
 
     /// The nodes in a directory on disk, by name.
     pub fn in_dir(&self, dir: NodeId) -> impl Iterator<Item = (&Name, NodeId)> {
-        within(&self.disk, dir).map(|(name, id)| (name, *id))
+        self.disk.within(dir).map(|(name, id)| (name, *id))
     }
 
     /// The nodes that are to be in a directory.
     pub fn wanted_in_dir(&self, dir: NodeId) -> impl Iterator<Item = NodeId> + '_ {
-        wanted_in(&self.slots, dir)
+        self.slots.within(dir)
     }
 
     /// Whether a node is to have that name, or stands beside it because of the name.
     pub fn is_wanted_at(&self, dir: NodeId, name: &Name) -> bool {
-        rivals(&self.slots, dir, name).next().is_some()
+        self.slots.rivals(dir, name).next().is_some()
     }
 
     /// Whether something of that class at this name is, or will be, a matter of the share: a node
@@ -234,10 +235,10 @@ impl Tree {
             })
         };
         let goal = Goal::At(dir, name.clone());
-        let mut beside =
-            within(&self.contested, dir).flat_map(|(name, ())| rivals(&self.slots, dir, name));
-        rivals(&self.slots, dir, name).any(is_expected)
-            || beside.any(|id| is_expected(id) && self.goal(id) == goal)
+        self.slots.rivals(dir, name).any(is_expected)
+            || self
+                .beside(dir)
+                .any(|id| is_expected(id) && self.goal(id) == goal)
     }
 
     /// The nodes on disk that hold this content.
@@ -324,7 +325,7 @@ impl Tree {
         if self.contested.is_empty() {
             return Goal::At(*parent, name.clone());
         }
-        let rivals = rivals(&self.slots, *parent, name);
+        let rivals = self.slots.rivals(*parent, name);
         let first = rivals.min_by_key(|id| self.precedence(*id));
         if first.is_none_or(|first| first == id) {
             return Goal::At(*parent, name.clone());
@@ -368,7 +369,7 @@ impl Tree {
             let Some(node) = self.nodes.get(id) else {
                 continue;
             };
-            let inhabited = node.is_dir() && wanted_in(&self.slots, id).next().is_some();
+            let inhabited = node.is_dir() && self.slots.within(id).next().is_some();
             let parent = if self.cuts.contains(&id) {
                 NodeId::ROOT
             } else {
@@ -390,10 +391,10 @@ impl Tree {
             }
             if let Some(new) = slot {
                 stale.push(new.0);
-                self.slots.insert((new.0, new.1.clone(), id));
+                self.slots.insert(new.0, new.1.clone(), id);
                 match self.touch_rivals(&new) {
                     1 => self.crowd(new.0),
-                    _ => drop(self.contested.insert(new, ())),
+                    _ => self.contested.insert(new.0, new.1, ()),
                 }
             }
         }
@@ -401,10 +402,10 @@ impl Tree {
 
     fn leave_slot(&mut self, slot: &(NodeId, Name), id: NodeId) {
         let (dir, name) = slot;
-        self.slots.remove(&(*dir, name.clone(), id));
+        self.slots.remove(*dir, name, id);
         let left = self.touch_rivals(slot);
         if left < 2 {
-            self.contested.remove(slot);
+            self.contested.remove(*dir, name);
         }
         if left == 0 {
             self.crowd(*dir);
@@ -414,7 +415,7 @@ impl Tree {
     /// Who wants a name may have another goal now; how many they are.
     fn touch_rivals(&mut self, slot: &(NodeId, Name)) -> usize {
         let mut count = 0;
-        for id in rivals(&self.slots, slot.0, &slot.1) {
+        for id in self.slots.rivals(slot.0, &slot.1) {
             self.touched.insert(id);
             count += 1;
         }
@@ -424,9 +425,14 @@ impl Tree {
     /// A name in this directory is taken or free now, and it may be the one under which a node
     /// stands beside its namesake.
     fn crowd(&mut self, dir: NodeId) {
-        let displaced =
-            within(&self.contested, dir).flat_map(|(name, ())| rivals(&self.slots, dir, name));
+        let displaced: Vec<NodeId> = self.beside(dir).collect();
         self.touched.extend(displaced);
+    }
+
+    /// The nodes in one directory that want a name which others want as well.
+    fn beside(&self, dir: NodeId) -> impl Iterator<Item = NodeId> {
+        let contested = self.contested.within(dir);
+        contested.flat_map(move |(name, ())| self.slots.rivals(dir, name))
     }
 
     /// A directory has a new place: finds the circles that this closes or opens.
@@ -440,18 +446,23 @@ impl Tree {
         }
     }
 
-    /// The lowest id of the circle that the way up from `id` ends in, if it ends in one.
+    /// The lowest id of the circle that the way up from `id` ends in, if it ends in one. A way
+    /// through anything but directories is none.
     fn circle(&self, id: NodeId) -> Option<NodeId> {
+        let parent = |at: NodeId| {
+            let dir = self.nodes.get(at).filter(|node| node.is_dir());
+            dir.map(|dir| dir.record.place.parent)
+        };
         let mut met = BTreeSet::new();
         let mut at = id;
         while met.insert(at) {
-            at = self.nodes.get(at)?.record.place.parent;
+            at = parent(at)?;
         }
         let mut lowest = at;
-        let mut next = self.nodes.get(at)?.record.place.parent;
+        let mut next = parent(at)?;
         while next != at {
             lowest = lowest.min(next);
-            next = self.nodes.get(next)?.record.place.parent;
+            next = parent(next)?;
         }
         Some(lowest)
     }
@@ -530,32 +541,5 @@ impl Node {
     }
 }
 
-/// The nodes that want one name.
-fn rivals(
-    slots: &BTreeSet<(NodeId, Name, NodeId)>,
-    dir: NodeId,
-    name: &Name,
-) -> impl Iterator<Item = NodeId> {
-    let name = name.clone();
-    let first = (dir, name.clone(), NodeId::ROOT);
-    let from = slots.range(first..);
-    from.take_while(move |slot| slot.0 == dir && slot.1 == name)
-        .map(|slot| slot.2)
-}
-
-/// The nodes that want any name in one directory.
-fn wanted_in(
-    slots: &BTreeSet<(NodeId, Name, NodeId)>,
-    dir: NodeId,
-) -> impl Iterator<Item = NodeId> {
-    let from = slots.range((dir, Name::lowest(), NodeId::ROOT)..);
-    from.take_while(move |slot| slot.0 == dir)
-        .map(|slot| slot.2)
-}
-
-/// The entries of one directory.
-fn within<T>(map: &BTreeMap<(NodeId, Name), T>, dir: NodeId) -> impl Iterator<Item = (&Name, &T)> {
-    map.range((dir, Name::lowest())..)
-        .take_while(move |((parent, _), _)| *parent == dir)
-        .map(|((_, name), entry)| (name, entry))
-}
+#[cfg(test)]
+mod tests;

@@ -58,7 +58,7 @@ impl Tree {
                 self.inodes.insert(synced.print.identity(), id);
             }
         }
-        let places = on_disk().map(|(id, synced)| ((synced.parent, synced.name.clone()), id));
+        let places = on_disk().map(|(id, synced)| (synced.parent, synced.name.clone(), id));
         self.disk = places.collect();
         let contents = on_disk().filter_map(|(id, synced)| Some((synced.value.content()?.0, id)));
         self.content = contents.collect();
@@ -72,21 +72,15 @@ impl Tree {
     }
 
     fn find_contested(&mut self) {
-        let mut before: Option<&(NodeId, _, NodeId)> = None;
-        for slot in &self.slots {
-            if let Some((dir, name, id)) = before.filter(|it| (&it.0, &it.1) == (&slot.0, &slot.1))
-            {
-                self.contested.insert((*dir, name.clone()), ());
-                self.touched.extend([*id, slot.2]);
-            }
-            before = Some(slot);
+        for (dir, name, rivals) in self.slots.neighbours() {
+            self.contested.insert(dir, name.clone(), ());
+            self.touched.extend(rivals);
         }
     }
 
     /// Deleted directories in which something lives, and what lives in no known directory.
     fn show_inhabited(&mut self) {
-        let mut dirs: Vec<NodeId> = self.slots.iter().map(|slot| slot.0).collect();
-        dirs.dedup();
+        let dirs: Vec<NodeId> = self.slots.dirs().collect();
         for dir in dirs {
             let is_dir = self.node(dir).is_some_and(Node::is_dir);
             if !is_dir && dir != NodeId::ROOT {
