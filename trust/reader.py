@@ -74,6 +74,9 @@ def main():
                            lambda: latest.value >= number - 1, pause_s=0.0002)
                 size = 100_000 + number % 1000 if number % 7 == 0 else 100 + number * 37 % 3000
                 publish(a, sealed(f"version {number}", size))
+                if number % 1000 == 0:
+                    seconds = time.monotonic() - start
+                    print(f"  {number:,} rewrites in {seconds:.0f} s", file=sys.stderr, flush=True)
             wait_until(lambda: "the last version does not arrive",
                        lambda: latest.value == args.rewrites - 1)
             seconds = time.monotonic() - start
