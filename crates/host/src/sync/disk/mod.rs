@@ -25,6 +25,7 @@ mod displaced;
 mod eyes;
 mod fetch;
 mod hands;
+mod hashing;
 pub(crate) mod litter;
 pub(crate) mod print;
 mod publish;

@@ -6,7 +6,6 @@
 //! the next request.
 
 use std::collections::{HashMap, VecDeque};
-use std::os::fd::AsFd;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -19,6 +18,7 @@ use rustix::io::Errno;
 
 use super::Root;
 use super::eyes::Asks;
+use super::hashing::hash_all;
 use super::print;
 use super::world::World;
 
@@ -257,36 +257,4 @@ impl Shared {
         let racy = before.racy;
         Ok((Print { racy, ..after }, hash))
     }
-}
-
-/// BLAKE3 of `file` and how many bytes that were; if they fit into `buffer`, they are there
-/// afterwards. Stops soon after `most` bytes: somebody may write faster than we read. That there
-/// are no more is seen by a read that brought less than there was room for; whoever has to know
-/// looks at the file's size afterwards.
-pub(super) fn hash_all(
-    file: impl AsFd,
-    buffer: &mut [u8],
-    most: u64,
-) -> rustix::io::Result<(Hash, u64)> {
-    let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
-    let mut filled = 0;
-    while offset <= most {
-        if filled == buffer.len() {
-            filled = 0;
-        }
-        match rustix::io::pread(&file, &mut buffer[filled..], offset) {
-            Ok(0) => break,
-            Ok(count) => {
-                hasher.update(&buffer[filled..filled + count]);
-                filled += count;
-                offset += count as u64;
-                if offset == most && filled < buffer.len() {
-                    break;
-                }
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok((Hash(*hasher.finalize().as_bytes()), offset))
 }

@@ -14,7 +14,7 @@ use ahoy_wire::sync::{Hash, Meta, Mtime, RelPath, Target};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::reader::hash_all;
+use super::hashing::hash_all;
 use super::unnamed::Unnamed;
 use super::{Root, litter, print};
 
