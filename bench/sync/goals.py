@@ -34,10 +34,10 @@ GOALS = (
 def table(row, results):
     """The lines of the goals of a row, as far as it was measured; `results` as `--json` has."""
     lines = []
-    for name, words, what, rival, most in GOALS:
+    for _, words, what, rival, most in (goal for goal in GOALS if goal[0] == row):
         ours = median(results, row, "ahoy", what)
         theirs = median(results, row, rival, what) if rival else 1
-        if name != row or ours is None or not theirs:
+        if ours is None or not theirs:
             continue
         measured = ours / theirs
         lines.append(f"| {words} | {most:.4g} | {measured:.4g} | "
