@@ -3,7 +3,7 @@
 use ahoy_logic::sync::chunks;
 use ahoy_wire::hello;
 use ahoy_wire::peer::PeerId;
-use ahoy_wire::sync::{Cuts, Frame, Intake, Item, Message, NodeId, Records, Wanted};
+use ahoy_wire::sync::{Frame, Intake, Item, Message, NodeId, Records, Wanted};
 use ahoy_wire::tracker::{
     Announcement, Challenge, HoldingSummary, PeerAddress, PeerEntry, PeerMessage, ShareId,
     Signature, TrackerMessage, Ttl,
@@ -203,7 +203,7 @@ pub fn cut() {
     let chunks = measured(&bytes[..], |mut bytes| {
         let mut count = 0;
         while !bytes.is_empty() {
-            bytes = &bytes[chunks::chunk_len(bytes, Cuts::Content, 14)..];
+            bytes = &bytes[chunks::content_len(bytes, 14)..];
             count += 1;
         }
         count

@@ -22,20 +22,15 @@ pub fn longest(cuts: Cuts, grain: u8) -> usize {
     }
 }
 
-/// The length of the chunk at the front of `bytes`, which are not empty. Where the content goes on
-/// after them, they are at least as long as the [`longest`] chunk: the cut depends on no more.
+/// The length of the content-defined chunk at the front of `bytes`, which are not empty. Where the
+/// content goes on after them, they are at least as long as the [`longest`] chunk: the cut depends
+/// on no more.
 #[must_use]
-pub fn chunk_len(bytes: &[u8], cuts: Cuts, grain: u8) -> usize {
-    let longest = longest(cuts, grain);
-    match cuts {
-        Cuts::Even => bytes.len().min(longest),
-        Cuts::Content => {
-            let mean = 1 << grain;
-            let chunker = FastCDC::new(bytes, mean >> SPREAD, mean, longest);
-            let (_, end) = chunker.cut(0, bytes.len());
-            end
-        }
-    }
+pub fn content_len(bytes: &[u8], grain: u8) -> usize {
+    let (mean, longest) = (1 << grain, longest(Cuts::Content, grain));
+    let chunker = FastCDC::new(bytes, mean >> SPREAD, mean, longest);
+    let (_, end) = chunker.cut(0, bytes.len());
+    end
 }
 
 #[cfg(test)]
@@ -47,18 +42,18 @@ mod tests {
     fn what_follows_the_longest_chunk_moves_no_cut() {
         let mut bytes = vec![0; 1 << 20];
         blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-        for (cuts, grain) in [(Cuts::Content, 12), (Cuts::Content, 16), (Cuts::Even, 15)] {
-            let longest = longest(cuts, grain);
+        for grain in [12, 16] {
+            let longest = longest(Cuts::Content, grain);
             let (mut start, mut chunks) = (0, 0);
             while start + longest < bytes.len() {
                 let rest = &bytes[start..];
-                let len = chunk_len(rest, cuts, grain);
+                let len = content_len(rest, grain);
                 assert!((1..=longest).contains(&len));
-                assert_eq!(len, chunk_len(&rest[..longest], cuts, grain), "at {start}");
+                assert_eq!(len, content_len(&rest[..longest], grain), "at {start}");
                 start += len;
                 chunks += 1;
             }
-            assert!(chunks > 1, "{cuts:?}");
+            assert!(chunks > 1, "{grain}");
         }
     }
 
@@ -70,7 +65,7 @@ mod tests {
         let cuts = |mut bytes: &[u8]| {
             let mut chunks = std::collections::BTreeSet::new();
             while !bytes.is_empty() {
-                let (chunk, rest) = bytes.split_at(chunk_len(bytes, Cuts::Content, 14));
+                let (chunk, rest) = bytes.split_at(content_len(bytes, 14));
                 chunks.insert(chunk.to_vec());
                 bytes = rest;
             }

@@ -3,23 +3,73 @@
 use std::fs::File;
 
 pub(super) use ahoy_logic::sync::chunks::CONTENT_GRAIN_MAX;
-use ahoy_logic::sync::chunks::{chunk_len, longest};
+use ahoy_logic::sync::chunks::{content_len, longest};
 use ahoy_wire::sync::{CHUNKS_MAX, Chunk, ChunkHash, Cuts, RelPath, Stretch};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::Root;
+use super::hashing::{PIECE_BYTES, feed};
 
 /// Bytes read at once; not less than four of the longest chunks.
 const BUFFER_BYTES_MIN: usize = 1024 * 1024;
 
-/// Calls `each` with the place and the bytes of every chunk, first to last; ends with `CANCELED`
-/// when `each` says no. What is beyond the end of the file is left out.
-pub(super) fn cut(
+/// The chunks of a stretch of `file`; `None` if there are more than a list may have, if the
+/// stretch is not in the file, or if `go_on` says no.
+pub(super) fn outline(
     file: &File,
     stretch: &Stretch,
-    mut each: impl FnMut(u64, &[u8]) -> bool,
+    go_on: impl Fn() -> bool,
+) -> rustix::io::Result<Option<Vec<Chunk>>> {
+    let (mut chunks, mut bytes_in_all) = (Vec::new(), 0);
+    let add = |chunk: Chunk| {
+        bytes_in_all += u64::from(chunk.len);
+        chunks.push(chunk);
+        chunks.len() <= CHUNKS_MAX && go_on()
+    };
+    let cut = match stretch.cuts {
+        _ if !stretch.is_sound() => Err(Errno::INVAL),
+        Cuts::Even => evenly(file, stretch, add),
+        Cuts::Content => by_content(file, stretch, add),
+    };
+    match cut {
+        Ok(()) if bytes_in_all == stretch.len => Ok(Some(chunks)),
+        Ok(()) | Err(Errno::CANCELED | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Calls `each` with every chunk of a sound stretch, first to last; ends with `CANCELED` when
+/// `each` says no. What is beyond the end of the file is left out. Chunks are hashed as they are
+/// read, so long ones need no room.
+fn evenly(
+    file: &File,
+    stretch: &Stretch,
+    mut each: impl FnMut(Chunk) -> bool,
 ) -> rustix::io::Result<()> {
-    if !stretch.is_sound() || (stretch.cuts == Cuts::Content && stretch.grain > CONTENT_GRAIN_MAX) {
+    let mut buffer = vec![0; PIECE_BYTES];
+    let (mut offset, end) = (stretch.offset, stretch.offset + stretch.len);
+    while offset < end {
+        let next = end.min(offset + longest(stretch.cuts, stretch.grain) as u64);
+        let mut hasher = blake3::Hasher::new();
+        let reached = feed(&mut hasher, file, offset..next, &mut buffer)?;
+        if reached > offset && !each(chunk(reached - offset, &hasher.finalize())) {
+            return Err(Errno::CANCELED);
+        }
+        if reached < next {
+            break;
+        }
+        offset = next;
+    }
+    Ok(())
+}
+
+/// As [`evenly`], cut where the content says.
+fn by_content(
+    file: &File,
+    stretch: &Stretch,
+    mut each: impl FnMut(Chunk) -> bool,
+) -> rustix::io::Result<()> {
+    if stretch.grain > CONTENT_GRAIN_MAX {
         return Err(Errno::INVAL);
     }
     let longest = longest(stretch.cuts, stretch.grain);
@@ -34,18 +84,18 @@ pub(super) fn cut(
             let at = offset + filled as u64;
             let most = usize::try_from(end - at).unwrap_or(usize::MAX);
             let most = most.min(buffer.len() - filled);
-            match rustix::io::pread(file, &mut buffer[filled..filled + most], at) {
-                Ok(0) => ended = true,
-                Ok(count) => filled += count,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
+            let free = &mut buffer[filled..filled + most];
+            match retry_on_intr(|| rustix::io::pread(file, &mut *free, at))? {
+                0 => ended = true,
+                count => filled += count,
             }
         }
         let mut start = 0;
         // Close to the end of the buffer a cut could depend on what has not been read yet.
         while start < filled && (ended || filled - start >= longest) {
-            let len = chunk_len(&buffer[start..filled], stretch.cuts, stretch.grain);
-            if !each(offset + start as u64, &buffer[start..start + len]) {
+            let len = content_len(&buffer[start..filled], stretch.grain);
+            let hash = blake3::hash(&buffer[start..start + len]);
+            if !each(chunk(len as u64, &hash)) {
                 return Err(Errno::CANCELED);
             }
             start += len;
@@ -58,32 +108,12 @@ pub(super) fn cut(
     }
 }
 
-/// What a list says of these bytes.
-pub(super) fn short_hash(bytes: &[u8]) -> ChunkHash {
-    let hash = blake3::hash(bytes);
-    ChunkHash(*hash.as_bytes().first_chunk().expect("half of 32 bytes"))
-}
-
-/// The chunks of a stretch of `file`; `None` if there are more than a list may have, if the
-/// stretch is not in the file, or if `go_on` says no.
-pub(super) fn outline(
-    file: &File,
-    stretch: &Stretch,
-    go_on: impl Fn() -> bool,
-) -> rustix::io::Result<Option<Vec<Chunk>>> {
-    let (mut chunks, mut bytes_in_all) = (Vec::new(), 0);
-    let cut = cut(file, stretch, |_, bytes| {
-        let len = u32::try_from(bytes.len()).expect("chunks are at most 4 MiB long");
-        bytes_in_all += u64::from(len);
-        let hash = short_hash(bytes);
-        chunks.push(Chunk { len, hash });
-        chunks.len() <= CHUNKS_MAX && go_on()
-    });
-    match cut {
-        Ok(()) if bytes_in_all == stretch.len => Ok(Some(chunks)),
-        Ok(()) | Err(Errno::CANCELED | Errno::INVAL) => Ok(None),
-        Err(errno) => Err(errno),
-    }
+/// What a list says of a chunk.
+fn chunk(len: u64, hash: &blake3::Hash) -> Chunk {
+    let len = u32::try_from(len).expect("chunks are at most 4 MiB long");
+    let half = hash.as_bytes().first_chunk().expect("half of 32 bytes");
+    let hash = ChunkHash(*half);
+    Chunk { len, hash }
 }
 
 impl Root {
@@ -133,14 +163,14 @@ pub(super) mod tests {
         }
     }
 
-    fn cuts_of(bytes: &[u8], stretch: &Stretch) -> Vec<(u64, Vec<u8>)> {
-        let mut got = Vec::new();
-        cut(&file(bytes), stretch, |offset, bytes| {
-            got.push((offset, bytes.to_vec()));
-            true
-        })
-        .expect("cut");
-        got
+    /// The chunks of a stretch of a file with these bytes.
+    fn outline_of(bytes: &[u8], stretch: &Stretch) -> Vec<Chunk> {
+        let chunks = outline(&file(bytes), stretch, || true).expect("read");
+        chunks.expect("a sound stretch of it")
+    }
+
+    fn chunk_of(bytes: &[u8]) -> Chunk {
+        chunk(bytes.len() as u64, &blake3::hash(bytes))
     }
 
     // sync-57.
@@ -157,27 +187,23 @@ pub(super) mod tests {
         ] {
             let part = &bytes[offset..offset + len];
             let (min, mean, max) = (1 << (grain - 2), 1 << grain, 1 << (grain + 2));
-            let want: Vec<(u64, Vec<u8>)> = FastCDC::new(part, min, mean, max)
-                .map(|chunk| {
-                    let at = (offset + chunk.offset) as u64;
-                    (at, part[chunk.offset..chunk.offset + chunk.length].to_vec())
-                })
+            let want: Vec<Chunk> = FastCDC::new(part, min, mean, max)
+                .map(|chunk| chunk_of(&part[chunk.offset..chunk.offset + chunk.length]))
                 .collect();
-            let got = cuts_of(&bytes, &stretch(offset, len, Cuts::Content, grain));
+            let got = outline_of(&bytes, &stretch(offset, len, Cuts::Content, grain));
             assert!(got == want, "{offset} {len} {grain}");
         }
     }
 
     #[test]
     fn even_chunks_have_one_length_and_the_last_the_rest() {
-        let bytes = noise(100_000, b"one");
-        let got = cuts_of(&bytes, &stretch(1000, 90_000, Cuts::Even, 15));
-        let want: Vec<(u64, Vec<u8>)> = bytes[1000..91_000]
-            .chunks(1 << 15)
-            .enumerate()
-            .map(|(number, chunk)| (1000 + (number << 15) as u64, chunk.to_vec()))
-            .collect();
-        assert!(got == want);
+        let bytes = noise(1_000_000, b"one");
+        for (offset, len, grain) in [(1000, 90_000, 15), (0, 1_000_000, 19), (7, 4096, 12)] {
+            let got = outline_of(&bytes, &stretch(offset, len, Cuts::Even, grain));
+            let part = &bytes[offset..offset + len];
+            let want: Vec<Chunk> = part.chunks(1 << grain).map(chunk_of).collect();
+            assert!(got == want, "{offset} {len} {grain}");
+        }
     }
 
     #[test]
@@ -218,7 +244,7 @@ pub(super) mod tests {
             300_000
         );
         let first = usize::try_from(chunks[0].len).expect("small");
-        assert_eq!(chunks[0].hash, short_hash(&bytes[..first]));
+        assert_eq!(chunks[0], chunk_of(&bytes[..first]));
         let beyond = stretch(0, 300_001, Cuts::Content, 14);
         assert_eq!(root.outline_of(&path, &beyond).expect("read"), None);
         let none = RelPath::parse(b"none").expect("a path");

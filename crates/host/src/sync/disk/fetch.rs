@@ -2,9 +2,11 @@
 //!
 //! The bytes are hashed as they arrive (`sync-56`), and what has been written is handed to the
 //! device early, so that little is left to do when the last byte is there. If an older version of
-//! the file is here, only what it lacks is asked for.
+//! the file is here, only what it lacks is asked for; what the system copied from it is hashed in
+//! the part file, once that is whole.
 
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,9 +14,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ahoy_logic::sync::{LinkId, Trouble};
 use ahoy_wire::sync::{Hash, Meta, NodeId, RelPath, Wanted};
 use rustix::fs::{AtFlags, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use super::compare::{Comparison, Piece};
+use super::copying::{Range, copy_inside};
+use super::hashing::{PIECE_BYTES, feed, hash_all};
 use super::stage::{self, Staged};
 use super::{Root, litter, raw};
 use crate::sync::supply::{Supply, SupplyTrouble};
@@ -24,9 +28,6 @@ pub(super) const BIG_BYTES: u64 = 1 << 20;
 
 /// How much is written before the kernel is asked to begin writing it out.
 const WRITE_OUT_BYTES: u64 = 8 << 20;
-
-/// Bytes copied at once.
-const PIECE_BYTES: usize = 256 * 1024;
 
 /// What to bring in.
 pub(super) struct Errand<'a> {
@@ -183,9 +184,10 @@ fn assemble(
     Ok(())
 }
 
-/// A part file: everything up to `offset` is written and hashed.
+/// A part file: everything up to `offset` is written.
 struct Part<'s> {
     file: File,
+    /// Of everything, unless something was copied without being read: see `hash`.
     hasher: blake3::Hasher,
     offset: u64,
     written_out: u64,
@@ -224,20 +226,7 @@ impl<'s> Part<'s> {
 
     fn hash_to(&mut self, len: u64) -> Result<(), Miss> {
         let mut buffer = vec![0; PIECE_BYTES];
-        while self.offset < len {
-            let most = buffer
-                .len()
-                .min(usize::try_from(len - self.offset).unwrap_or(usize::MAX));
-            match rustix::io::pread(&self.file, &mut buffer[..most], self.offset) {
-                Ok(0) => break,
-                Ok(count) => {
-                    self.hasher.update(&buffer[..count]);
-                    self.offset += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
-            }
-        }
+        self.offset = feed(&mut self.hasher, &self.file, 0..len, &mut buffer)?;
         self.written_out = self.offset;
         Ok(())
     }
@@ -245,7 +234,9 @@ impl<'s> Part<'s> {
     fn append(&mut self, bytes: &[u8]) -> rustix::io::Result<()> {
         let written = self.file.write_all_at(bytes, self.offset);
         written.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
-        self.hasher.update(bytes);
+        if self.hasher.count() == self.offset {
+            self.hasher.update(bytes);
+        }
         self.offset += bytes.len() as u64;
         let ready = self.offset - self.written_out;
         if ready >= WRITE_OUT_BYTES {
@@ -257,24 +248,43 @@ impl<'s> Part<'s> {
 
     /// Appends from the older version; false if that has become shorter.
     fn copy(&mut self, basis: &File, mut from: u64, mut len: u64) -> Result<bool, Miss> {
+        let copied = self.copy_unread(basis, from, len);
+        from += copied;
+        len -= copied;
         let mut buffer = vec![0; PIECE_BYTES];
         while len > 0 {
             if self.stop.load(Ordering::Acquire) {
                 return Err(Miss::Supply);
             }
             let most = buffer.len().min(usize::try_from(len).unwrap_or(usize::MAX));
-            match rustix::io::pread(basis, &mut buffer[..most], from) {
-                Ok(0) => return Ok(false),
+            match retry_on_intr(|| rustix::io::pread(basis, &mut buffer[..most], from)) {
+                Ok(0) | Err(_) => return Ok(false),
                 Ok(count) => {
                     self.append(&buffer[..count])?;
                     from += count as u64;
                     len -= count as u64;
                 }
-                Err(Errno::INTR) => {}
-                Err(_) => return Ok(false),
             }
         }
         Ok(true)
+    }
+
+    /// Appends as much as the system copies by itself.
+    fn copy_unread(&mut self, basis: &File, offset: u64, len: u64) -> u64 {
+        let from = Range {
+            file: basis.as_fd(),
+            offset,
+        };
+        let to = Range {
+            file: self.file.as_fd(),
+            offset: self.offset,
+        };
+        let copied = copy_inside(from, to, len, self.stop);
+        if copied > 0 {
+            self.offset += copied;
+            self.written_out = self.offset;
+        }
+        copied
     }
 
     /// Appends `len` bytes from the peer.
@@ -312,11 +322,21 @@ impl<'s> Part<'s> {
         if self.offset < errand.size {
             self.pull(supply, errand, errand.size - self.offset)?;
         }
-        if *self.hasher.finalize().as_bytes() == errand.hash.0 {
+        if self.hash()? == (errand.hash, errand.size) {
             Ok(self.file)
         } else {
             Err(Miss::Wrong)
         }
+    }
+
+    /// BLAKE3 of all that is written, and its length; read again only if some of it was never seen.
+    fn hash(&self) -> Result<(Hash, u64), Miss> {
+        if self.hasher.count() == self.offset {
+            let hash = Hash(*self.hasher.finalize().as_bytes());
+            return Ok((hash, self.offset));
+        }
+        let mut buffer = vec![0; PIECE_BYTES];
+        Ok(hash_all(&self.file, &mut buffer, self.offset)?)
     }
 }
 

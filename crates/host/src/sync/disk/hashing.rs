@@ -5,14 +5,16 @@
 //! first byte on the wire hangs on this.
 
 use std::num::NonZeroU64;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahoy_wire::sync::Hash;
+use blake3::Hasher;
 use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root};
 use blake3::hazmat::{left_subtree_len, merge_subtrees_root};
 use rustix::fs::Advice;
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 
 /// Bytes of a segment; a power of two.
 const SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -23,8 +25,8 @@ const APART_BYTES_MIN: u64 = 4 * SEGMENT_BYTES;
 /// More threads than this read no faster from a disk, and leave something to others.
 const THREADS_MAX: usize = 4;
 
-/// Bytes read at once by each of several threads.
-const PIECE_BYTES: usize = 256 * 1024;
+/// Bytes read at once: what stays in a processor's own cache until it is hashed.
+pub(super) const PIECE_BYTES: usize = 256 * 1024;
 
 /// BLAKE3 of `file` and how many bytes that were; if they fit into `buffer`, they are there
 /// afterwards. Stops soon after `most` bytes: somebody may write faster than we read. That there
@@ -46,15 +48,15 @@ pub(super) fn hash_all(
 }
 
 fn hash_in_order(file: impl AsFd, buffer: &mut [u8], most: u64) -> rustix::io::Result<(Hash, u64)> {
-    let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
+    let (mut hasher, mut offset) = (Hasher::new(), 0);
     let mut filled = 0;
     while offset <= most {
         if filled == buffer.len() {
             filled = 0;
         }
-        match rustix::io::pread(&file, &mut buffer[filled..], offset) {
-            Ok(0) => break,
-            Ok(count) => {
+        match retry_on_intr(|| rustix::io::pread(&file, &mut buffer[filled..], offset))? {
+            0 => break,
+            count => {
                 hasher.update(&buffer[filled..filled + count]);
                 filled += count;
                 offset += count as u64;
@@ -62,8 +64,6 @@ fn hash_in_order(file: impl AsFd, buffer: &mut [u8], most: u64) -> rustix::io::R
                     break;
                 }
             }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
         }
     }
     Ok((Hash(*hasher.finalize().as_bytes()), offset))
@@ -122,24 +122,36 @@ fn hash_segments(
         let end = len.min(start + segment);
         // Two who read in turns look to the system like somebody who jumps about. It may refuse.
         let _ = rustix::fs::fadvise(file, start, NonZeroU64::new(end - start), Advice::WillNeed);
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = Hasher::new();
         hasher.set_input_offset(start);
-        let mut offset = start;
-        while offset < end {
-            let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            let most = left.min(buffer.len());
-            match rustix::io::pread(file, &mut buffer[..most], offset) {
-                Ok(0) => return Ok(values),
-                Ok(count) => {
-                    hasher.update(&buffer[..count]);
-                    offset += count as u64;
-                }
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno),
-            }
+        if feed(&mut hasher, file, start..end, &mut buffer)? < end {
+            return Ok(values);
         }
         values.push((start, hasher.finalize_non_root()));
     }
+}
+
+/// Hashes a stretch of a file, read by way of `buffer`; where it ends, which is before its end if
+/// the file has less.
+pub(super) fn feed(
+    hasher: &mut Hasher,
+    file: impl AsFd,
+    stretch: Range<u64>,
+    buffer: &mut [u8],
+) -> rustix::io::Result<u64> {
+    let mut offset = stretch.start;
+    while offset < stretch.end {
+        let left = usize::try_from(stretch.end - offset).unwrap_or(usize::MAX);
+        let most = left.min(buffer.len());
+        match retry_on_intr(|| rustix::io::pread(&file, &mut buffer[..most], offset))? {
+            0 => break,
+            count => {
+                hasher.update(&buffer[..count]);
+                offset += count as u64;
+            }
+        }
+    }
+    Ok(offset)
 }
 
 /// The two below the root of a tree over these segments, of which only the last may be short.

@@ -21,6 +21,7 @@ use ahoy_wire::sync::RelPath;
 pub(crate) mod beneath;
 mod chunks;
 mod compare;
+mod copying;
 mod displaced;
 mod eyes;
 mod fetch;

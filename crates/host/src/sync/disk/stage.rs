@@ -8,21 +8,17 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ahoy_logic::sync::{Print, Trouble};
 use ahoy_wire::sync::{Hash, Meta, Mtime, RelPath, Target};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Timespec, Timestamps};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
-use super::hashing::hash_all;
+use super::copying::{Range, copy_inside};
+use super::hashing::{PIECE_BYTES, hash_all};
 use super::unnamed::Unnamed;
 use super::{Root, litter, print};
-
-/// Bytes copied at once.
-const PIECE_BYTES: usize = 256 * 1024;
-
-/// Files shorter than this are copied, not cloned.
-const CLONE_BYTES_MIN: u64 = 64 * 1024;
 
 /// The owner may do anything with it; while it is ours.
 const OURS: u16 = 0o700;
@@ -139,6 +135,7 @@ pub(super) fn from_local(
     (size, hash): (u64, Hash),
     meta: Meta,
     over: Option<&Print>,
+    stop: &AtomicBool,
 ) -> Result<Staged, Trouble> {
     let (source, before) = root.open_file(from).map_err(|_| Trouble::NoSource)?;
     if expect.size != size || !before.print.same(expect) {
@@ -147,11 +144,11 @@ pub(super) fn from_local(
     let draft = Draft::new(root, meta, over)?;
     let mut file: &File = draft.file();
     let mut buffer = vec![0; PIECE_BYTES];
-    let cloned = size >= CLONE_BYTES_MIN && rustix::fs::ioctl_ficlone(file, &source).is_ok();
-    let copied = if cloned {
+    let start = |file| Range { file, offset: 0 };
+    let copied = if copy_inside(start(source.as_fd()), start(file.as_fd()), size, stop) == size {
         hash_all(file, &mut buffer, size).map_err(trouble)?
     } else {
-        copy(&source, &mut file, &mut buffer, size)?
+        copy(&source, &mut file, &mut buffer, size, stop)?
     };
     let after = print::glance_open(&source, root.device());
     if copied != (hash, size) || !after.is_ok_and(|after| after.print.same(expect)) {
@@ -165,13 +162,16 @@ fn copy(
     to: &mut &File,
     buffer: &mut [u8],
     most: u64,
+    stop: &AtomicBool,
 ) -> Result<(Hash, u64), Trouble> {
     let (mut hasher, mut offset) = (blake3::Hasher::new(), 0);
     while offset <= most {
-        let count = match rustix::io::pread(&from, &mut *buffer, offset) {
+        if stop.load(Ordering::Acquire) {
+            return Err(Trouble::NoSource);
+        }
+        let count = match retry_on_intr(|| rustix::io::pread(&from, &mut *buffer, offset)) {
             Ok(0) => break,
             Ok(count) => count,
-            Err(Errno::INTR) => continue,
             Err(_) => return Err(Trouble::NoSource),
         };
         hasher.update(&buffer[..count]);

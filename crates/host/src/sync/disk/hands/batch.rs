@@ -120,8 +120,9 @@ impl Shared {
                     stage::from_bytes(root, bytes, (*size, *hash), *meta, over).map(Some)
                 }
                 Source::Local { from, expect } => {
-                    let over = over.as_ref();
-                    stage::from_local(root, from, expect, (*size, *hash), *meta, over).map(Some)
+                    let (over, stop) = (over.as_ref(), &self.stop);
+                    let content = (*size, *hash);
+                    stage::from_local(root, from, expect, content, *meta, over, stop).map(Some)
                 }
                 Source::Peer { link, basis } => {
                     let basis = basis.as_ref();

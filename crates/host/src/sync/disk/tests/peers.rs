@@ -284,6 +284,54 @@ fn only_what_an_older_version_lacks_is_fetched() {
     assert!(fetched < 1 << 20, "{fetched} of {} bytes", new.len());
 }
 
+#[test]
+fn what_an_older_version_lacks_is_resumed_where_it_ended() {
+    const MIB: usize = 1 << 20;
+    let old = noise(6 * MIB, b"old");
+    let mut new = old.clone();
+    for at in [MIB + 5, 4 * MIB + 4095] {
+        new[at] ^= 1;
+    }
+    let shelf = Shelf::with(&[&new]);
+    let scene = scene(&shelf);
+    scene.write("f", &old);
+    let act = write_from_peer("f", &new, Some(scene.print("f")), Some("f"));
+    shelf.misbehave(Mischief::Cut(100));
+    assert_eq!(scene.act(act.clone()), Err(Trouble::NoSource));
+    let (first, second) = (MIB as u64, 4 * MIB as u64);
+    assert_eq!(shelf.asked(), [(first, 4096)]);
+    shelf.misbehave(None);
+    scene.act_and_check(act, "f");
+    assert_eq!(shelf.asked(), [(first + 100, 4096 - 100), (second, 4096)]);
+    assert!(scene.read("f") == new);
+    assert!(scene.litter().is_empty());
+}
+
+// sync-56.
+#[test]
+fn what_was_copied_before_a_cut_is_not_trusted() {
+    let old = noise(3 << 20, b"old");
+    let mut new = old.clone();
+    new[1 << 20] ^= 1;
+    let shelf = Shelf::with(&[&new]);
+    let scene = scene(&shelf);
+    scene.write("old", &old);
+    shelf.misbehave(Mischief::Cut(100));
+    let act = write_from_peer("f", &new, None, Some("old"));
+    assert_eq!(scene.act(act.clone()), Err(Trouble::NoSource));
+    let [part] = &scene.litter()[..] else {
+        panic!("{:?}", scene.litter())
+    };
+    let part = scene.on_disk(&format!(".ahoy/tmp/{part}"));
+    let mut changed = fs::read(&part).expect("read");
+    changed[77] ^= 1;
+    fs::write(&part, changed).expect("written");
+    shelf.misbehave(None);
+    scene.act_and_check(act, "f");
+    assert!(shelf.asked().contains(&(0, new.len() as u64)));
+    assert!(scene.read("f") == new);
+}
+
 // sync-56.
 #[test]
 fn a_lying_outline_costs_a_second_transfer_and_nothing_else() {
