@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 
-from machines import LIMIT_S, Machine, Place, binary, is_whole, litter, sealed, tree, wait_until
+from machines import LIMIT_S, Machine, Place, binary, is_whole, litter, seal, sealed, tree, wait_until
 
 # Calls that fail in life, with what they fail with.
 ERRORS = {
@@ -54,6 +54,9 @@ ERRORS = {
 # The start of the program, before it is ahoy: a kill there shows nothing about it.
 NOT_OURS = {"execve", "arch_prctl", "set_tid_address", "exit", "exit_group", "restart_syscall"}
 
+# Bytes that compress and repeat nowhere, the same in every round.
+STEADY = random.Random(1).randbytes(1_500_000)
+
 
 class World:
     """Two machines and what their users have made of the folder."""
@@ -68,6 +71,8 @@ class World:
         for n in range(3):
             self.mkdir(self.a, f"dir-{n}")
             self.write(self.a, f"dir-{n}/inside", 300)
+        self.edit(self.a, "edited")
+        self.put(self.a, "steady", seal(STEADY[:200_000]))
         self.b.join(ticket)
         self.settle("at the start")
         self.b.stop()
@@ -75,7 +80,19 @@ class World:
     # What users do, on disk and on paper.
 
     def write(self, machine, path, size):
-        data = sealed(f"{path} {self.round} {random.random()}", size)
+        self.put(machine, path, sealed(f"{path} {self.round} {random.random()}", size))
+
+    def edit(self, machine, path):
+        """A big file of which little changes: the rest is taken from the older version."""
+        middle = len(STEADY) // 2
+        note = f"{self.round:20} {random.random():.15f}\n".encode()
+        self.put(machine, path, seal(STEADY[:middle] + note + STEADY[middle:]))
+
+    def copy(self, machine, path, to):
+        """What B can take from its own folder."""
+        self.put(machine, to, self.want[path])
+
+    def put(self, machine, path, data):
         fresh = machine.folder.parent / f"fresh-{machine.name}"
         fresh.write_bytes(data)
         os.rename(fresh, machine.folder / path)
@@ -110,6 +127,10 @@ class World:
         self.write(a, f"old-a{n}", 400)
         self.write(a, f"old-big{n}", 90_000)
         self.write(a, top[0], 500)
+        self.edit(a, "edited")
+        for old in [p for p in self.want if p.startswith("copy-")]:
+            self.remove(a, old)
+        self.copy(a, "steady", f"copy-{n}")
         self.write(b, f"old-b{n}", 400)
         self.write(b, top[1], 500)
         self.rename(a, top[2], f"old-r{n}")

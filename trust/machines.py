@@ -134,9 +134,13 @@ class Machine:
 
 
 def sealed(label, size):
-    """Bytes of about that size whose first line is the hash of the rest."""
+    """Lines of about that size, sealed."""
     line = f"{label}\n".encode()
-    body = line * max(1, size // len(line))
+    return seal(line * max(1, size // len(line)))
+
+
+def seal(body):
+    """These bytes after a line with their hash."""
     return hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 

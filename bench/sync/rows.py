@@ -94,7 +94,12 @@ class Row:
         """Something that is to be there before the clock starts."""
         change()
         rival.go()
-        wait_for(f"{rival.name}: the load", lambda: shape.is_at(there), self.args.limit_s)
+
+        def arrived():
+            rival.check_alive()
+            return shape.is_at(there)
+
+        wait_for(f"{rival.name}: the load", arrived, self.args.limit_s)
         rival.wait_done()
         time.sleep(2)
 
