@@ -379,9 +379,10 @@ impl Engine {
             let synced = self.tree.node(id).and_then(|n| n.synced.clone());
             if let Some(synced) = synced {
                 let same = synced.print.same_but_ctime(&print) && !synced.print.racy;
-                self.moved(id, dir, name, synced.value.clone(), synced.print);
+                let now = self.turned_up(id, dir, name, synced);
                 if same {
-                    self.refresh_print(id, print);
+                    self.unnoted.forget(now);
+                    self.refresh_print(now, print);
                     return;
                 }
             }
@@ -435,7 +436,7 @@ impl Engine {
         if let (None, Some(id)) = (at, old_self) {
             let synced = self.tree.node(id).and_then(|n| n.synced.clone());
             if let Some(synced) = synced {
-                self.moved(id, dir, name.clone(), synced.value, synced.print);
+                self.turned_up(id, dir, name.clone(), synced);
             }
         }
         let meta = Meta {
@@ -461,7 +462,10 @@ impl Engine {
         asked: Option<u64>,
     ) {
         match at {
-            Some(id) if !self.is_dir_on_disk(id) => self.changed(id, value, print),
+            Some(id) if !self.is_dir_on_disk(id) => {
+                let id = self.inherited_here(id, &value).unwrap_or(id);
+                self.changed(id, value, print);
+            }
             _ => {
                 if let Some(other) = at {
                     self.vacate(other, asked);
@@ -551,7 +555,15 @@ impl Engine {
         self.keep(id);
     }
 
-    /// A known node has turned up at another name.
+    /// A known file has turned up at another name; the node that has it now.
+    fn turned_up(&mut self, id: NodeId, dir: NodeId, name: Name, synced: Synced) -> NodeId {
+        self.inherited(id, dir, &name).unwrap_or_else(|| {
+            self.moved(id, dir, name, synced.value, synced.print);
+            id
+        })
+    }
+
+    /// A known node is at another name.
     fn moved(&mut self, id: NodeId, dir: NodeId, name: Name, value: Value, print: Print) {
         let Some(node) = self.tree.node(id) else {
             return;

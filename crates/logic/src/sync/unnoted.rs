@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use ahoy_wire::sync::{Body, Clock, Name, NodeId, Record, Value};
 
-use super::Print;
 use super::engine::{Engine, State};
 use super::tree::Goal;
+use super::{Print, Synced};
 
 /// Versions that were wanted and not held when this run began.
 #[derive(Debug, Default)]
@@ -88,6 +88,55 @@ impl Engine {
         };
         let content = value.content();
         content.is_some_and(|(hash, _)| self.tree.holders(hash).any(is_it))
+    }
+
+    /// The node that an earlier run may have given the file of `other`, which has turned up at this
+    /// name: one that was to be there and had no file, and wants the same content, while `other` is
+    /// to be nowhere.
+    fn heir_at(&self, other: NodeId, dir: NodeId, name: &Name) -> Option<NodeId> {
+        let id = *self.unnoted.by_place.get(&(dir, name.clone()))?;
+        let wanted = self.unnoted.wanted.get(&id)?;
+        let is_free = self.tree.node(id).is_some_and(|node| node.synced.is_none());
+        let held = self.tree.node(other)?.synced.as_ref()?.value.content();
+        let fits = held.is_some() && held == wanted.body.value.content();
+        let is_due = is_free && fits && self.tree.goal(other) == Goal::Absent;
+        (is_due && !self.work.is_busy(id)).then_some(id)
+    }
+
+    /// A known file has turned up at this name. If an earlier run has made it another node's, that
+    /// is noted; that node. The file may still have the metadata of before.
+    pub(super) fn inherited(&mut self, other: NodeId, dir: NodeId, name: &Name) -> Option<NodeId> {
+        let heir = self.heir_at(other, dir, name)?;
+        let wanted = self.unnoted.wanted.get(&heir)?;
+        let (body_clock, place_clock) = (wanted.body.clock.clone(), wanted.place_clock.clone());
+        let held = self.tree.node(other)?.synced.clone()?;
+        self.local.found(other, Some(&held.print));
+        self.tree.set_synced(other, None);
+        let now = Synced {
+            parent: dir,
+            name: name.clone(),
+            body_clock,
+            place_clock,
+            ..held
+        };
+        self.tree.set_synced(heir, Some(now));
+        self.keep(other);
+        self.keep(heir);
+        Some(heir)
+    }
+
+    /// A known file holds another value than it did. If an earlier run has made it, where it is,
+    /// the file of another node that was to hold just this, that is noted; that node.
+    pub(super) fn inherited_here(&mut self, other: NodeId, value: &Value) -> Option<NodeId> {
+        let held = self.tree.node(other)?.synced.as_ref()?;
+        let (dir, name) = (held.parent, held.name.clone());
+        let heir = self.heir_at(other, dir, &name)?;
+        let fits = self.unnoted.wanted.get(&heir)?.is(value);
+        if fits {
+            self.inherited(other, dir, &name)
+        } else {
+            None
+        }
     }
 
     /// A known node holds this now: that version, if an earlier run has put it there. Once it has

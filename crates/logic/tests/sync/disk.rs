@@ -45,26 +45,42 @@ fn a_run_cut_short(is_put_back: bool) -> (One, Vec<Outcome>) {
     let mut next = One::with_index(Rights::Writer, one.rows, 1 << 30, is_put_back);
     let mut effects = next.look(&[("a", print(1))]);
     effects.extend(next.meet(LINK, OTHER));
-    // What it wants to put there meanwhile finds the name taken.
-    let failed = steps(&effects).map(|step| Outcome {
+    (next, too_late(&effects))
+}
+
+/// What a run wants to do meanwhile finds something else than it expects.
+fn too_late(effects: &[Effect]) -> Vec<Outcome> {
+    let failed = steps(effects).map(|step| Outcome {
         job: step.job,
         result: Err(Trouble::Changed),
     });
-    let failed = failed.collect();
-    (next, failed)
+    failed.collect()
 }
 
-fn read(one: &mut One, failed: Vec<Outcome>) -> Vec<Effect> {
+/// The other machine has deleted it, as its `count`-th change.
+fn deleted(was: Record, count: u64) -> Record {
+    let mut gone = was.clone();
+    gone.body.dot.count = count;
+    gone.body.clock.add(gone.body.dot);
+    gone.body.value = Value::Gone {
+        was: Box::new(was.body.value),
+        seen: was.place.clock,
+    };
+    gone
+}
+
+/// What is at `at` has been read, and what was to be put there fails.
+fn read(one: &mut One, at: &str, print: Print, failed: Vec<Outcome>) -> Vec<Effect> {
     let hashed = || Input::Hashed {
-        path: RelPath::parse(b"a").expect("a path"),
-        print: print(1),
+        path: path(at),
+        print,
         hash: Hash([1; 32]),
     };
     let mut effects = one.give(hashed());
     effects.extend(one.give(Input::Finished(failed)));
     let asked = asked(&effects);
     effects.extend(one.give(Input::Seen {
-        sightings: vec![crate::one::sighting("a", print(1))],
+        sightings: vec![crate::one::sighting(at, print)],
         whole: Vec::new(),
         asked,
     }));
@@ -79,16 +95,8 @@ fn read(one: &mut One, failed: Vec<Outcome>) -> Vec<Effect> {
 #[test]
 fn what_was_put_in_place_and_not_noted_does_not_outlive_its_deletion() {
     let (mut one, failed) = a_run_cut_short(false);
-    let was = file("a", 1, 1);
-    let mut gone = file("a", 1, 2);
-    gone.place = was.place.clone();
-    gone.body.clock.add(was.body.dot);
-    gone.body.value = Value::Gone {
-        was: Box::new(was.body.value),
-        seen: was.place.clock,
-    };
-    one.hear(LINK, records([gone], 2));
-    let effects = read(&mut one, failed);
+    one.hear(LINK, records([deleted(file("a", 1, 1), 2)], 2));
+    let effects = read(&mut one, "a", print(1), failed);
     assert!(sent(&effects, LINK).is_empty(), "{effects:?}");
     let removed = steps(&effects).any(|step| matches!(step.act, Act::Remove { .. }));
     assert!(removed, "{effects:?}");
@@ -126,11 +134,79 @@ fn what_was_put_in_place_and_not_noted_is_no_edit_of_ours() {
     newer.place = file("a", 1, 1).place;
     newer.body.clock.add(file("a", 1, 1).body.dot);
     one.hear(LINK, records([newer], 2));
-    let effects = read(&mut one, failed);
+    let effects = read(&mut one, "a", print(1), failed);
     assert!(sent(&effects, LINK).is_empty(), "{effects:?}");
     let replaced = steps(&effects)
         .any(|step| matches!(&step.act, Act::Write { over: Some(over), .. } if *over == print(1)));
     assert!(replaced, "{effects:?}");
+}
+
+/// The same file as another node, which its maker has put at `at` some seconds later.
+fn heir(at: &str, count: u64) -> Record {
+    let mut heir = file(at, 1, count);
+    heir.id = NodeId::created(NodeId::ROOT, &name(at), heir.class, Some(heir.body.dot));
+    if let Value::File { meta, .. } = &mut heir.body.value {
+        meta.mtime.secs += 5;
+    }
+    heir
+}
+
+/// The run after one that was to make the file of `a` that of `heir`, and ended before it heard of
+/// the step; it finds the file like this. What it wants to do then, at first and in the end.
+fn a_run_after_an_inheritance(heir: Record, found: Print) -> (Vec<Act>, Vec<Act>) {
+    let mut one = One::started(Rights::Writer);
+    one.meet(LINK, OTHER);
+    let made = one.hear(LINK, records([file("a", 1, 1)], 1));
+    one.carry_out(&made, Some(print(1)));
+    let at = String::from_utf8(heir.place.name.as_bytes().to_vec()).expect("it is text");
+    let left = one.hear(LINK, records([deleted(file("a", 1, 1), 2), heir], 3));
+    let acts = acts(&left);
+    let is_taken_over = matches!(acts[..], [Act::Move { .. } | Act::SetMeta { .. }]);
+    assert!(is_taken_over, "{acts:?}");
+    let mut next = One::with_index(Rights::Writer, one.rows, 1 << 30, false);
+    let first = next.look(&[(&at, found)]);
+    let mut last = read(&mut next, &at, found, too_late(&first));
+    let wanted = (self::acts(&first), self::acts(&last));
+    last.extend(next.meet(LINK, OTHER));
+    let is_ours = |record: &&Record| {
+        let dots = [record.place.dot, record.body.dot];
+        dots.iter().any(|dot| dot.replica != OTHER)
+    };
+    assert!(!sent(&last, LINK).iter().any(is_ours), "{last:?}");
+    wanted
+}
+
+fn acts(effects: &[Effect]) -> Vec<Act> {
+    steps(effects).map(|step| step.act.clone()).collect()
+}
+
+// sync-27: it would come back as a change of ours, beside what the others have made of it.
+#[test]
+fn a_file_that_became_another_nodes_and_was_not_noted_is_no_move_of_ours() {
+    let moved = Print {
+        ctime: 99,
+        ..print(1)
+    };
+    let (first, _) = a_run_after_an_inheritance(heir("b", 3), moved);
+    assert!(matches!(first[..], [Act::SetMeta { .. }]), "{first:?}");
+}
+
+// sync-27.
+#[test]
+fn a_file_that_became_another_nodes_in_full_and_was_not_noted_is_no_change_of_ours() {
+    let mtime = ahoy_wire::sync::Mtime {
+        secs: print(1).mtime.secs + 5,
+        ..print(1).mtime
+    };
+    let done = Print {
+        ctime: 99,
+        mtime,
+        ..print(1)
+    };
+    for at in ["b", "a"] {
+        let (_, last) = a_run_after_an_inheritance(heir(at, 3), done);
+        assert!(last.is_empty(), "{at}: {last:?}");
+    }
 }
 
 // sync-39: the run that was cut short, and the backup made just then.
@@ -143,7 +219,7 @@ fn what_was_put_in_place_and_not_noted_stays_if_a_lost_life_replaced_it() {
     lost.body.dot.replica = ME.in_run(777);
     lost.body.clock.add(lost.body.dot);
     one.hear(LINK, records([lost], 2));
-    let effects = read(&mut one, failed);
+    let effects = read(&mut one, "a", print(1), failed);
     let copy = conflict_copy(was.id, &was.place, &was.body);
     let is_over =
         |step: &ahoy_logic::sync::Step| matches!(&step.act, Act::Write { over: Some(_), .. });

@@ -23,7 +23,7 @@ pub const fn run(floor: u64) -> ReplicaId {
 pub struct One {
     pub engine: Engine,
     now: Moment,
-    /// What it wants kept, over its whole life.
+    /// What it wants kept.
     pub rows: Vec<Row>,
 }
 
@@ -68,6 +68,7 @@ impl One {
         let effects = self.engine.flush(self.now);
         for effect in &effects {
             if let Effect::Keep(row) = effect {
+                self.rows.retain(|kept| !is_replaced(kept, row));
                 self.rows.push(row.clone());
             }
         }
@@ -147,6 +148,14 @@ impl One {
         });
         let done: Vec<Outcome> = done.collect();
         self.give(Input::Finished(done))
+    }
+}
+
+fn is_replaced(kept: &Row, by: &Row) -> bool {
+    match (kept, by) {
+        (Row::Node { number, .. }, Row::Node { number: by, .. }) => number == by,
+        (Row::Heard { replica, .. }, Row::Heard { replica: by, .. }) => replica == by,
+        (kept, by) => std::mem::discriminant(kept) == std::mem::discriminant(by),
     }
 }
 
