@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use ahoy_wire::sync::{Body, Clock, Name, NodeId, Record, Value};
 
 use super::engine::{Engine, State};
-use super::tree::Goal;
+use super::tree::{Goal, PARKED};
 use super::{Print, Synced};
 
 /// Versions that were wanted and not held when this run began.
@@ -107,14 +107,38 @@ impl Engine {
     /// is noted; that node. The file may still have the metadata of before.
     pub(super) fn inherited(&mut self, other: NodeId, dir: NodeId, name: &Name) -> Option<NodeId> {
         let heir = self.heir_at(other, dir, name)?;
+        self.take_over(other, heir, (dir, name.clone()))?;
+        Some(heir)
+    }
+
+    /// A file was parked for this node, which has none. If an earlier run took it from another node
+    /// that is to be nowhere, that is noted; whether it did.
+    pub(super) fn inherited_parked(&mut self, heir: NodeId, print: &Print) -> bool {
+        let wanted = self.unnoted.wanted.get(&heir);
+        let Some((hash, _)) = wanted.and_then(|wanted| wanted.body.value.content()) else {
+            return false;
+        };
+        let was_its = |other: &NodeId| {
+            let held = self.tree.node(*other).and_then(|node| node.synced.as_ref());
+            held.is_some_and(|held| held.print.same_file(print))
+                && self.tree.goal(*other) == Goal::Absent
+        };
+        let other = self.tree.holders(hash).find(was_its);
+        let place = (PARKED, super::work::orphan_name(heir));
+        other.is_some_and(|other| self.take_over(other, heir, place).is_some())
+    }
+
+    /// What `other` has on the disk is the file of `heir`, and there.
+    fn take_over(&mut self, other: NodeId, heir: NodeId, at: (NodeId, Name)) -> Option<()> {
         let wanted = self.unnoted.wanted.get(&heir)?;
         let (body_clock, place_clock) = (wanted.body.clock.clone(), wanted.place_clock.clone());
         let held = self.tree.node(other)?.synced.clone()?;
         self.local.found(other, Some(&held.print));
         self.tree.set_synced(other, None);
+        let (parent, name) = at;
         let now = Synced {
-            parent: dir,
-            name: name.clone(),
+            parent,
+            name,
             body_clock,
             place_clock,
             ..held
@@ -122,7 +146,7 @@ impl Engine {
         self.tree.set_synced(heir, Some(now));
         self.keep(other);
         self.keep(heir);
-        Some(heir)
+        Some(())
     }
 
     /// A known file holds another value than it did. If an earlier run has made it, where it is,

@@ -151,29 +151,38 @@ fn heir(at: &str, count: u64) -> Record {
     heir
 }
 
-/// The run after one that was to make the file of `a` that of `heir`, and ended before it heard of
-/// the step; it finds the file like this. What it wants to do then, at first and in the end.
-fn a_run_after_an_inheritance(heir: Record, found: Print) -> (Vec<Act>, Vec<Act>) {
+/// What a run keeps that was to make the file of `a` that of `heir`, and ended before it heard of
+/// the step.
+fn an_inheritance_cut_short(heir: Record) -> One {
     let mut one = One::started(Rights::Writer);
     one.meet(LINK, OTHER);
     let made = one.hear(LINK, records([file("a", 1, 1)], 1));
     one.carry_out(&made, Some(print(1)));
-    let at = String::from_utf8(heir.place.name.as_bytes().to_vec()).expect("it is text");
     let left = one.hear(LINK, records([deleted(file("a", 1, 1), 2), heir], 3));
     let acts = acts(&left);
     let is_taken_over = matches!(acts[..], [Act::Move { .. } | Act::SetMeta { .. }]);
     assert!(is_taken_over, "{acts:?}");
-    let mut next = One::with_index(Rights::Writer, one.rows, 1 << 30, false);
-    let first = next.look(&[(&at, found)]);
-    let mut last = read(&mut next, &at, found, too_late(&first));
-    let wanted = (self::acts(&first), self::acts(&last));
-    last.extend(next.meet(LINK, OTHER));
+    One::with_index(Rights::Writer, one.rows, 1 << 30, false)
+}
+
+/// The run after that, which finds the file at this name; what it wants to do, at first and in the
+/// end.
+fn a_run_after_an_inheritance(at: &str, found: Print) -> (Vec<Act>, Vec<Act>) {
+    let mut next = an_inheritance_cut_short(heir(at, 3));
+    let first = next.look(&[(at, found)]);
+    let last = read(&mut next, at, found, too_late(&first));
+    let wanted = (acts(&first), acts(&last));
+    tells_nothing_of_its_own(&mut next, last);
+    wanted
+}
+
+fn tells_nothing_of_its_own(one: &mut One, mut effects: Vec<Effect>) {
+    effects.extend(one.meet(LINK, OTHER));
     let is_ours = |record: &&Record| {
         let dots = [record.place.dot, record.body.dot];
         dots.iter().any(|dot| dot.replica != OTHER)
     };
-    assert!(!sent(&last, LINK).iter().any(is_ours), "{last:?}");
-    wanted
+    assert!(!sent(&effects, LINK).iter().any(is_ours), "{effects:?}");
 }
 
 fn acts(effects: &[Effect]) -> Vec<Act> {
@@ -187,7 +196,7 @@ fn a_file_that_became_another_nodes_and_was_not_noted_is_no_move_of_ours() {
         ctime: 99,
         ..print(1)
     };
-    let (first, _) = a_run_after_an_inheritance(heir("b", 3), moved);
+    let (first, _) = a_run_after_an_inheritance("b", moved);
     assert!(matches!(first[..], [Act::SetMeta { .. }]), "{first:?}");
 }
 
@@ -204,9 +213,25 @@ fn a_file_that_became_another_nodes_in_full_and_was_not_noted_is_no_change_of_ou
         ..print(1)
     };
     for at in ["b", "a"] {
-        let (_, last) = a_run_after_an_inheritance(heir(at, 3), done);
+        let (_, last) = a_run_after_an_inheritance(at, done);
         assert!(last.is_empty(), "{at}: {last:?}");
     }
+}
+
+// sync-27: likewise where it had to be parked on the way.
+#[test]
+fn a_parked_file_that_became_another_nodes_and_was_not_noted_goes_where_it_was_to_go() {
+    let mut next = an_inheritance_cut_short(heir("b", 3));
+    let print = print(1);
+    let node = heir("b", 3).id;
+    let mut effects = next.give(Input::Parked { node, print });
+    effects.extend(next.look(&[]));
+    let acts = acts(&effects);
+    assert!(
+        matches!(&acts[..], [Act::Unpark { to }] if *to == path("b")),
+        "{acts:?}"
+    );
+    tells_nothing_of_its_own(&mut next, effects);
 }
 
 // sync-39: the run that was cut short, and the backup made just then.
