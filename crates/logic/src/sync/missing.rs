@@ -287,10 +287,8 @@ impl Engine {
 
     /// A node was in the parking place when the last run ended.
     pub(super) fn found_parked(&mut self, id: NodeId, print: Print) {
-        if self.tree.node(id).is_some_and(|node| node.synced.is_none()) {
-            self.inherited_parked(id, &print);
-        }
-        let Some(synced) = self.tree.node(id).and_then(|n| n.synced.clone()) else {
+        let known = self.tree.node(id).and_then(|n| n.synced.clone());
+        let Some(synced) = known.or_else(|| self.inherited_parked(id, &print)) else {
             self.work.note_stray(id);
             return;
         };

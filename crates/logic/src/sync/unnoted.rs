@@ -107,29 +107,25 @@ impl Engine {
     /// is noted; that node. The file may still have the metadata of before.
     pub(super) fn inherited(&mut self, other: NodeId, dir: NodeId, name: &Name) -> Option<NodeId> {
         let heir = self.heir_at(other, dir, name)?;
-        self.take_over(other, heir, (dir, name.clone()))?;
-        Some(heir)
+        let taken = self.take_over(other, heir, (dir, name.clone()));
+        taken.map(|_| heir)
     }
 
     /// A file was parked for this node, which has none. If an earlier run took it from another node
-    /// that is to be nowhere, that is noted; whether it did.
-    pub(super) fn inherited_parked(&mut self, heir: NodeId, print: &Print) -> bool {
-        let wanted = self.unnoted.wanted.get(&heir);
-        let Some((hash, _)) = wanted.and_then(|wanted| wanted.body.value.content()) else {
-            return false;
-        };
+    /// that is to be nowhere, that is noted; what the node has now.
+    pub(super) fn inherited_parked(&mut self, heir: NodeId, print: &Print) -> Option<Synced> {
+        let (hash, _) = self.unnoted.wanted.get(&heir)?.body.value.content()?;
         let was_its = |other: &NodeId| {
             let held = self.tree.node(*other).and_then(|node| node.synced.as_ref());
             held.is_some_and(|held| held.print.same_file(print))
                 && self.tree.goal(*other) == Goal::Absent
         };
-        let other = self.tree.holders(hash).find(was_its);
-        let place = (PARKED, super::work::orphan_name(heir));
-        other.is_some_and(|other| self.take_over(other, heir, place).is_some())
+        let other = self.tree.holders(hash).find(was_its)?;
+        self.take_over(other, heir, (PARKED, super::work::orphan_name(heir)))
     }
 
     /// What `other` has on the disk is the file of `heir`, and there.
-    fn take_over(&mut self, other: NodeId, heir: NodeId, at: (NodeId, Name)) -> Option<()> {
+    fn take_over(&mut self, other: NodeId, heir: NodeId, at: (NodeId, Name)) -> Option<Synced> {
         let wanted = self.unnoted.wanted.get(&heir)?;
         let (body_clock, place_clock) = (wanted.body.clock.clone(), wanted.place_clock.clone());
         let held = self.tree.node(other)?.synced.clone()?;
@@ -143,10 +139,10 @@ impl Engine {
             place_clock,
             ..held
         };
-        self.tree.set_synced(heir, Some(now));
+        self.tree.set_synced(heir, Some(now.clone()));
         self.keep(other);
         self.keep(heir);
-        Some(())
+        Some(now)
     }
 
     /// A known file holds another value than it did. If an earlier run has made it, where it is,
