@@ -21,9 +21,9 @@ const FETCHES_EACH: usize = 4;
 /// it: the sooner a file is whole, the sooner it can be passed on.
 const BYTES_EACH: u64 = 1024 * 1024;
 
-/// What another machine is to fetch first is fetched all the same if fewer than these are under
+/// What another machine is to fetch first is fetched all the same if fewer than this are under
 /// way: that one may be slow, or have no room.
-const IDLE_BELOW: usize = 2;
+const IDLE_BELOW: usize = 1;
 
 /// How many nodes that wait for their turn are looked at for one whose source has room.
 const UNFETCHED_LOOKED_AT: usize = 256;
