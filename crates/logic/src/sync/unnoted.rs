@@ -81,13 +81,15 @@ impl Engine {
 
     /// This file is known under another name, at which it is to stay: somebody has moved it.
     fn is_of_another(&self, value: &Value, print: &Print) -> bool {
-        let is_it = |other: NodeId| {
-            let synced = self.tree.node(other).and_then(|node| node.synced.as_ref());
-            synced.is_some_and(|synced| synced.print.same_file(print))
-                && self.tree.goal(other) != Goal::Absent
-        };
+        let is_it = |other| self.is_file_of(other, print) && self.tree.goal(other) != Goal::Absent;
         let content = value.content();
         content.is_some_and(|(hash, _)| self.tree.holders(hash).any(is_it))
+    }
+
+    /// This file is what the node has on the disk, as far as is known.
+    fn is_file_of(&self, id: NodeId, print: &Print) -> bool {
+        let held = self.tree.node(id).and_then(|node| node.synced.as_ref());
+        held.is_some_and(|held| held.print.same_file(print))
     }
 
     /// The node that an earlier run may have given the file of `other`, which has turned up at this
@@ -115,12 +117,9 @@ impl Engine {
     /// that is to be nowhere, that is noted; what the node has now.
     pub(super) fn inherited_parked(&mut self, heir: NodeId, print: &Print) -> Option<Synced> {
         let (hash, _) = self.unnoted.wanted.get(&heir)?.body.value.content()?;
-        let was_its = |other: &NodeId| {
-            let held = self.tree.node(*other).and_then(|node| node.synced.as_ref());
-            held.is_some_and(|held| held.print.same_file(print))
-                && self.tree.goal(*other) == Goal::Absent
-        };
-        let other = self.tree.holders(hash).find(was_its)?;
+        let was_its =
+            |other| self.is_file_of(other, print) && self.tree.goal(other) == Goal::Absent;
+        let other = self.tree.holders(hash).find(|other| was_its(*other))?;
         self.take_over(other, heir, (PARKED, super::work::orphan_name(heir)))
     }
 
@@ -151,12 +150,11 @@ impl Engine {
         let held = self.tree.node(other)?.synced.as_ref()?;
         let (dir, name) = (held.parent, held.name.clone());
         let heir = self.heir_at(other, dir, &name)?;
-        let fits = self.unnoted.wanted.get(&heir)?.is(value);
-        if fits {
-            self.inherited(other, dir, &name)
-        } else {
-            None
+        if !self.unnoted.wanted.get(&heir)?.is(value) {
+            return None;
         }
+        let taken = self.take_over(other, heir, (dir, name));
+        taken.map(|_| heir)
     }
 
     /// A known node holds this now: that version, if an earlier run has put it there. Once it has
