@@ -125,6 +125,7 @@ def description(work):
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     mount = subprocess.run(["findmnt", "-no", "FSTYPE,OPTIONS", "-T", work],
                            capture_output=True, text=True).stdout.strip()
+    mount = " ".join(mount.split())
     control = Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text().strip()
     kernel = os.uname().release
     return (f"{os.cpu_count()} CPUs ({model}), {gib:.0f} GiB, Linux {kernel}, {mount}, "
