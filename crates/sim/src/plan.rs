@@ -33,6 +33,8 @@ pub enum Doing {
     Tracker,
     /// A machine takes rules of what is left out, or gives them up.
     Rules,
+    /// Bytes of a file change though nobody writes them.
+    Rot,
 }
 
 /// What happens when, in the order in which it was drawn.
@@ -73,6 +75,7 @@ impl Plan {
             (weather.away_every, Doing::Away),
             (weather.tracker_every, Doing::Tracker),
             (weather.rules_every, Doing::Rules),
+            (weather.rot_every, Doing::Rot),
         ];
         for (every, doing) in kinds {
             self.strike(dice, weather.span, every, doing);

@@ -8,6 +8,7 @@
 //! writing an index takes time, as it does in the host. From [`TRACKED_SEEDS`] on machines do not
 //! know where others are, and find them through a tracker. From [`RULED_SEEDS`] on they know again,
 //! and some names are left out of the share: everywhere, or by some machines, and then by others.
+//! From [`ROTTEN_SEEDS`] on nothing is left out, and disks change bytes that nobody wrote.
 
 use crate::dice::Dice;
 
@@ -28,6 +29,9 @@ pub const TRACKED_SEEDS: u64 = 300_000;
 
 /// From here on some names are left out of the share.
 pub const RULED_SEEDS: u64 = 400_000;
+
+/// From here on files rot.
+pub const ROTTEN_SEEDS: u64 = 700_000;
 
 /// Rules of which each says something about names that users give.
 const RULES: [&str; 5] = ["d", "d\n*~", "b/", "/a/b\nc", "*\n!a\n!b"];
@@ -102,6 +106,8 @@ pub struct Weather {
     pub same_rules: bool,
     /// A machine takes rules, or gives them up, about this often.
     pub rules_every: Millis,
+    /// A file rots about this often.
+    pub rot_every: Millis,
 }
 
 impl Weather {
@@ -164,6 +170,9 @@ impl Weather {
         if seed < TRACKED_SEEDS {
             return slow;
         }
+        if seed >= ROTTEN_SEEDS {
+            return slow.rotten(&mut Dice::new(seed ^ 0x0407), span);
+        }
         if seed >= RULED_SEEDS {
             return slow.ruled(&mut Dice::new(seed ^ 0x1609), span);
         }
@@ -175,6 +184,15 @@ impl Weather {
             has_tracker: true,
             tracker_every: often(dice, span),
             tracker_timeout_s: if dice.chance(30) { 30 } else { 300 },
+            ..self
+        }
+    }
+
+    fn rotten(self, dice: &mut Dice, span: Millis) -> Self {
+        Self {
+            // What a machine does not know any more it cannot tell from an edit.
+            restore_every: 0,
+            rot_every: dice.pick(&[span / 2, span / 5, span / 12]).unwrap_or(span),
             ..self
         }
     }

@@ -3,11 +3,11 @@
 //! anywhere.
 
 use ahoy_logic::sync::planted::{Bug, plant};
-use ahoy_sim::weather::{MILD_SEEDS, RULED_SEEDS, TRACKED_SEEDS};
+use ahoy_sim::weather::{MILD_SEEDS, ROTTEN_SEEDS, RULED_SEEDS, TRACKED_SEEDS};
 use ahoy_sim::{Flaw, Run};
 
 /// How many seeds of wild weather there are to find it; `tests/seeds.rs` runs the same ones.
-const WILD: u64 = 1000;
+const WILD: u64 = 2000;
 
 /// The same of mild weather.
 const MILD: u64 = 500;
@@ -17,6 +17,9 @@ const TRACKED: u64 = 100;
 
 /// The same of those with rules of what is left out.
 const RULED: u64 = 300;
+
+/// The same of those with disks that rot.
+const ROTTEN: u64 = 300;
 
 /// The first seed that fails.
 fn first_failing(flaw: Option<Flaw>) -> Option<u64> {
@@ -30,7 +33,8 @@ fn first_failing(flaw: Option<Flaw>) -> Option<u64> {
     let mut seeds = (MILD_SEEDS..MILD_SEEDS + WILD)
         .chain(0..MILD)
         .chain(TRACKED_SEEDS..TRACKED_SEEDS + TRACKED)
-        .chain(RULED_SEEDS..RULED_SEEDS + RULED);
+        .chain(RULED_SEEDS..RULED_SEEDS + RULED)
+        .chain(ROTTEN_SEEDS..ROTTEN_SEEDS + ROTTEN);
     seeds.find(fails)
 }
 
@@ -50,6 +54,8 @@ fn faults_of_the_engine_are_found() {
         Bug::ModeNotTold,
         Bug::RulesNotHeeded,
         Bug::LeftOutInTheWay,
+        Bug::RotOverlooked,
+        Bug::RotIsAVersion,
     ];
     let missed = bugs.into_iter().filter(|bug| {
         plant(Some(*bug));

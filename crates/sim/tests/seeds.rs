@@ -1,8 +1,8 @@
 //! Some hundred runs of the imagined world, and every seed that ever failed. After every event and
 //! at the end the world is held against sync-11, sync-12, sync-20, sync-22, sync-23, sync-25,
-//! sync-27, sync-53 and sync-54.
+//! sync-27, sync-36, sync-53 and sync-54.
 
-use ahoy_sim::weather::{MILD_SEEDS, RULED_SEEDS, TRACKED_SEEDS, Weather};
+use ahoy_sim::weather::{MILD_SEEDS, ROTTEN_SEEDS, RULED_SEEDS, TRACKED_SEEDS, Weather};
 use ahoy_sim::{Passed, Run, shrink};
 
 /// Seeds that once failed, each with what it taught: a number and a sentence on each line.
@@ -10,9 +10,10 @@ const LESSONS: &str = include_str!("seeds.txt");
 
 /// How many seeds of each weather a test run takes; `ahoy sim` takes as many as one likes.
 const MILD: u64 = 500;
-const WILD: u64 = 1000;
+const WILD: u64 = 2000;
 const TRACKED: u64 = 200;
 const RULED: u64 = 300;
+const ROTTEN: u64 = 300;
 
 fn run(seed: u64) -> Result<Passed, String> {
     Run::of(seed)
@@ -51,6 +52,11 @@ fn what_is_left_out_stays_out_and_the_rest_converges() {
 }
 
 #[test]
+fn what_disks_change_is_found_and_goes_nowhere() {
+    all_pass(ROTTEN_SEEDS..ROTTEN_SEEDS + ROTTEN);
+}
+
+#[test]
 fn lessons_stay_learnt() {
     let lines = LESSONS.lines().filter(|line| !line.starts_with('#'));
     for line in lines {
@@ -66,10 +72,12 @@ fn lessons_stay_learnt() {
 fn a_seed_is_the_same_run_twice() {
     let tracked = TRACKED_SEEDS..TRACKED_SEEDS + 10;
     let ruled = RULED_SEEDS..RULED_SEEDS + 10;
+    let rotten = ROTTEN_SEEDS..ROTTEN_SEEDS + 10;
     for seed in (0..10)
         .chain(MILD_SEEDS..MILD_SEEDS + 10)
         .chain(tracked)
         .chain(ruled)
+        .chain(rotten)
     {
         let run = Run::of(seed);
         assert_eq!(run.play(false), run.play(false), "seed {seed}");

@@ -51,6 +51,8 @@ pub struct Engine {
     stale_counters: bool,
     asks: u64,
     pub(super) tally: Tally,
+    /// Contents that rotted here. Others may have them still.
+    pub(super) rotted: BTreeSet<Hash>,
     pub(super) unnoted: Unnoted,
     pub(super) numbers: Numbers,
     pub(super) rules: Rules,
@@ -130,6 +132,7 @@ impl Engine {
             stale_counters: false,
             asks: 0,
             tally: Tally::default(),
+            rotted: BTreeSet::new(),
             unnoted: Unnoted::default(),
             numbers,
             rules: Rules::default(),
@@ -151,6 +154,7 @@ impl Engine {
         engine.dots = engine.dots.max(floor);
         engine.sequence = engine.sequence.max(floor);
         engine.forget_parked();
+        engine.remember_rot();
         engine
     }
 
@@ -576,7 +580,7 @@ impl Engine {
             return;
         }
         let value = match &node.synced {
-            Some(synced) => synced.value.clone(),
+            Some(synced) => super::rot::as_it_stands(synced),
             None => Value::Gone {
                 was: Box::new(super::merge::value_of(&record).clone()),
                 seen: record.place.clock.clone(),

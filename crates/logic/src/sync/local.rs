@@ -12,6 +12,7 @@ use ahoy_wire::sync::{Body, Class, Clock, Hash, Meta, Name, NodeId, Record, RelP
 
 use super::absent::Absent;
 use super::engine::{Engine, State};
+use super::rot::is_rot;
 use super::tree::Goal;
 use super::unread::Unread;
 use super::{Found, Look, Notice, Print, Sighting, Synced, Time};
@@ -501,6 +502,10 @@ impl Engine {
         let held = self.is_reader().then(|| node.record.body.clone());
         self.local.found(id, Some(&synced.print));
         if self.is_change_of_husk(id, &value, print) {
+            return;
+        }
+        if is_rot(&synced, &value, &print) {
+            // Nobody's edit. Whoever scrubs saves these bytes, and says what they are.
             return;
         }
         let late = self.take_unnoted_body(id, &value);

@@ -259,6 +259,7 @@ impl Engine {
         self.unnoted.forget(id);
         self.stir(synced.parent);
         let wanted = self.tree.goal(id) != Goal::Absent;
+        let was = Box::new(self.version_here(id, &synced));
         self.tree.set_synced(id, None);
         self.keep(id);
         if !wanted || self.is_reader() {
@@ -266,7 +267,7 @@ impl Engine {
         }
         let dot = self.dot();
         let value = Value::Gone {
-            was: Box::new(synced.value),
+            was,
             seen: synced.place_clock,
         };
         let body = self.own_body(&synced.body_clock, dot, value);

@@ -31,6 +31,10 @@ pub enum Bug {
     RulesNotHeeded,
     /// What is left out stays so although the share is to have its name.
     LeftOutInTheWay,
+    /// What has rotted is left as it is.
+    RotOverlooked,
+    /// What has rotted counts as a version.
+    RotIsAVersion,
 }
 
 #[cfg(feature = "planted")]

@@ -6,9 +6,11 @@
 //! change by the user, nobody is told of it, and the planner fetches the right bytes from wherever
 //! they are.
 
-use ahoy_wire::sync::{Hash, NodeId, RelPath, Value};
+use ahoy_wire::sync::{Hash, Meta, NodeId, RelPath, Value};
 
 use super::engine::{Engine, State};
+use super::merge::value_of;
+use super::planted::{self, Bug};
 use super::{Look, Notice, Print, Synced};
 
 /// A file to be read again.
@@ -31,6 +33,27 @@ pub struct Tally {
     pub told: u64,
     /// Those that had rotted.
     pub rotten: u64,
+}
+
+/// Whether a file that was read holds something else than it did, though its fingerprint, which can
+/// be trusted, is as it was.
+pub(super) fn is_rot(synced: &Synced, value: &Value, print: &Print) -> bool {
+    let is_same = synced.print.same(print) && !synced.print.racy && !print.racy;
+    let contents = (synced.value.content(), value.content());
+    is_same && matches!(contents, (Some(known), Some(read)) if known != read)
+}
+
+/// What is on the disk, with the metadata that it has there: if bytes have rotted, nobody was told
+/// of what was changed about them since.
+pub(super) fn as_it_stands(synced: &Synced) -> Value {
+    match synced.value {
+        Value::File { size, hash, .. } => {
+            let (mode, mtime) = (synced.print.mode, synced.print.mtime);
+            let meta = Meta { mode, mtime };
+            Value::File { meta, size, hash }
+        }
+        Value::Dir(_) | Value::Link { .. } | Value::Gone { .. } => synced.value.clone(),
+    }
 }
 
 impl Engine {
@@ -89,10 +112,11 @@ impl Engine {
             self.look(Look::At(dir, name));
             return;
         }
-        if known == hash || self.is_rotten(id) {
+        if known == hash || self.is_rotten(id) || planted::is(Bug::RotOverlooked) {
             return;
         }
         self.tally.rotten += 1;
+        self.rotted.insert(known);
         let reason = "the disk has changed its bytes though nobody wrote it (silent corruption); \
                       they are not sent, and the file is fetched from wherever it is whole";
         self.tell(Notice::Trouble {
@@ -115,8 +139,30 @@ impl Engine {
         let of_that_version = |synced: &&Synced| synced.body_clock == body.clock;
         let synced = node.synced.as_ref().filter(of_that_version);
         let have = synced.and_then(|synced| synced.value.content());
-        let want = body.value.content();
-        !self.is_reader() && have.is_some() && want.is_some() && have != want
+        let want = value_of(&node.record).content();
+        let is_heeded = !self.is_reader() && !planted::is(Bug::RotIsAVersion);
+        is_heeded && have.is_some() && want.is_some() && have != want
+    }
+
+    /// A file that holds this has been written.
+    pub(super) fn is_here_again(&mut self, value: &Value) {
+        if let Some((hash, _)) = value.content() {
+            self.rotted.remove(&hash);
+        }
+    }
+
+    /// What a node holds here; if that has rotted, what it is to hold.
+    pub(super) fn version_here(&self, id: NodeId, synced: &Synced) -> Value {
+        let node = self.tree.node(id).filter(|_| self.is_rotten(id));
+        node.map_or(&synced.value, |node| value_of(&node.record))
+            .clone()
+    }
+
+    /// What a start finds to have rotted before.
+    pub(super) fn remember_rot(&mut self) {
+        let open = self.tree.touched().filter(|id| self.is_rotten(*id));
+        let wanted = open.filter_map(|id| self.tree.goal_value(id)?.content());
+        self.rotted = wanted.map(|(hash, _)| hash).collect();
     }
 
     /// Files that have rotted and are not repaired yet, at most `most` of them.

@@ -17,9 +17,10 @@ use super::{Print, Source, Synced};
 /// How often the author of a lost content is asked for it before it counts as gone.
 const AUTHOR_REFUSALS: u32 = 4;
 
-/// The same of one that was put back from a backup: it does not know who has had the content of it
-/// since, and a machine whose folder is away for a while says no as well. Some twelve minutes.
-const AUTHOR_REFUSALS_PUT_BACK: u32 = 20;
+/// The same of one that was put back from a backup, or on whose disk the content has rotted: it is
+/// not its user who has done without it, somebody else can have it, and a machine whose folder is
+/// away for a while says no as well. Some twelve minutes.
+const AUTHOR_REFUSALS_UNSURE: u32 = 20;
 
 /// How long peers that have all refused a content are left alone with it, at least.
 const REFUSAL_PAUSE: Duration = Duration::from_millis(500);
@@ -92,7 +93,7 @@ impl Engine {
                 if !open.is_empty() {
                     // Everybody has said no, perhaps because the file was being moved just then.
                     let asked = self.work.turns.ask_again(id);
-                    if asked >= self.refusals_enough(id) && self.is_orphan(id, hash, &open) {
+                    if asked >= self.refusals_enough(id, hash) && self.is_orphan(id, hash, &open) {
                         self.give_up(id);
                         return Err(Verdict::Again);
                     }
@@ -108,11 +109,13 @@ impl Engine {
     }
 
     /// So many refusals by all are enough for who may say that a content is gone.
-    fn refusals_enough(&self, id: NodeId) -> u32 {
+    fn refusals_enough(&self, id: NodeId, hash: Hash) -> u32 {
         let change = self.tree.node(id).map(|node| node.record.body.dot);
-        match change.is_some_and(|dot| self.numbers.is_from_before(dot)) {
-            true => AUTHOR_REFUSALS_PUT_BACK,
-            false => AUTHOR_REFUSALS,
+        let is_from_before = change.is_some_and(|dot| self.numbers.is_from_before(dot));
+        if is_from_before || self.rotted.contains(&hash) {
+            AUTHOR_REFUSALS_UNSURE
+        } else {
+            AUTHOR_REFUSALS
         }
     }
 

@@ -10,7 +10,7 @@ use ahoy_logic::sync::{
     Act, Effect, Engine, Identity, Input, LinkId, Look, Outcome, Outgoing, Print, Rights, Row,
     Rules, Sighting, Source, State, Step, Trouble,
 };
-use ahoy_wire::sync::{Hash, Item, Label, Message, NodeId, Records, RelPath, ReplicaId};
+use ahoy_wire::sync::{Hash, Item, Label, Message, NodeId, Records, RelPath, ReplicaId, Value};
 
 use crate::folder::{Folder, Kind, hash};
 use crate::one::path;
@@ -26,6 +26,7 @@ const TURNS_MAX: u32 = 20_000;
 
 pub struct Peer {
     pub folder: Folder,
+    is_away: bool,
     engine: Option<Engine>,
     nodes: BTreeMap<u64, Row>,
     heard: BTreeMap<ReplicaId, Row>,
@@ -50,6 +51,7 @@ impl Peers {
     pub fn new(count: usize) -> Self {
         let peer = |_| Peer {
             folder: Folder::default(),
+            is_away: false,
             engine: None,
             nodes: BTreeMap::new(),
             heard: BTreeMap::new(),
@@ -196,6 +198,34 @@ impl Peers {
             self.run();
         }
         count
+    }
+
+    /// The contents of which the index of a machine says that nodes hold them, or last held them.
+    pub fn told_contents(&self, index: usize) -> Vec<Hash> {
+        let rows = self.all[index].nodes.values();
+        let values = rows.filter_map(|row| match row {
+            Row::Node { record, .. } => Some(&record.body.value),
+            Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => None,
+        });
+        let held = values.map(|value| match value {
+            Value::Gone { was, .. } => was,
+            value @ (Value::Dir(_) | Value::File { .. } | Value::Link { .. }) => value,
+        });
+        held.filter_map(Value::content)
+            .map(|(hash, _)| hash)
+            .collect()
+    }
+
+    /// The folder of a machine goes away; what it leads to is yet to happen.
+    pub fn root_away(&mut self, index: usize) {
+        self.all[index].is_away = true;
+        self.queue.push_back((index, Input::RootLost));
+    }
+
+    pub fn root_back(&mut self, index: usize) {
+        self.all[index].is_away = false;
+        self.queue.push_back((index, Input::RootBack));
+        self.scan(index);
     }
 
     /// Time passes.
@@ -422,7 +452,9 @@ impl Peers {
     }
 
     fn read(&self, index: usize, at: &RelPath, print: &Print) -> Option<Vec<u8>> {
-        self.all[index].folder.read(at, print).map(<[u8]>::to_vec)
+        let peer = &self.all[index];
+        let bytes = peer.folder.read(at, print).filter(|_| !peer.is_away);
+        bytes.map(<[u8]>::to_vec)
     }
 
     fn fetch(&self, link: LinkId, node: NodeId, hash: Hash) -> Option<Vec<u8>> {

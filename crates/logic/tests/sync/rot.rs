@@ -2,6 +2,7 @@
 
 use ahoy_logic::sync::{Notice, Tally};
 
+use crate::folder::{Entry, Kind, hash};
 use crate::peers::{Peers, listing};
 
 /// Machines that hold a small file and a large one, linked in a row.
@@ -93,7 +94,7 @@ fn what_is_whole_nowhere_stays_and_still_goes_nowhere() {
     // Somebody touches it: these are still not his bytes.
     peers.all[0].folder.chmod("only", 0o600);
     peers.report(0, &["only"]);
-    peers.run_for(500);
+    peers.run_for(36);
     assert_eq!(listing(&peers.all[1].folder), Vec::<String>::new());
     // The user puts it back from elsewhere.
     peers.all[0].folder.write("only", b"the only one");
@@ -122,4 +123,96 @@ fn an_edit_is_no_rot() {
     peers.watch(0, &["small"]);
     peers.link(0, 1);
     assert_eq!(peers.agreed(), ["large=new", "small=by hand"]);
+}
+
+// sync-36. Found by seed 702328.
+#[test]
+fn what_somebody_deleted_and_somebody_moved_rots_like_anything_else() {
+    let mut peers = deleted_and_moved();
+    assert_eq!(peers.agreed(), ["moved=small"]);
+    peers.part();
+    peers.all[0].folder.rot("moved");
+    peers.scrub(0);
+    assert_eq!(peers.engine(0).rotten(10).len(), 1);
+    peers.link(0, 1);
+    assert_eq!(peers.agreed(), ["moved=small"]);
+}
+
+// sync-36. Found by seed 720181.
+#[test]
+fn who_deletes_what_has_rotted_deletes_what_it_was() {
+    let mut peers = deleted_and_moved_with(|peers| {
+        peers.all[0].folder.rot("small");
+        peers.scrub(0);
+        assert_eq!(peers.engine(0).rotten(10).len(), 1);
+    });
+    assert_eq!(peers.agreed(), ["moved=small"]);
+    assert_eq!(peers.told_contents(0), [hash(b"small")]);
+}
+
+/// A file that one of two deletes while the other, who does not know of that, moves it.
+fn deleted_and_moved() -> Peers {
+    deleted_and_moved_with(|_| ())
+}
+
+fn deleted_and_moved_with(before: impl FnOnce(&mut Peers)) -> Peers {
+    let mut peers = Peers::new(2);
+    peers.all[0].folder.write("small", b"small");
+    peers.scan(0);
+    peers.link(0, 1);
+    peers.part();
+    before(&mut peers);
+    peers.all[0].folder.remove("small");
+    peers.watch(0, &["small"]);
+    peers.all[1].folder.rename("small", "moved");
+    peers.watch(1, &["moved", "small"]);
+    peers.link(0, 1);
+    peers
+}
+
+// sync-36. Found by seed 701884.
+#[test]
+fn who_has_lost_a_content_by_rot_does_not_give_it_up_for_others() {
+    // The other's folder goes away sooner or later.
+    for turns in 0..40 {
+        lost_by_rot(turns);
+    }
+}
+
+fn lost_by_rot(turns: u32) {
+    let mut peers = Peers::new(3);
+    // Too much to go along with a record.
+    let mine = vec![b'0'; 100_000];
+    peers.all[0].folder.write("file", b"old");
+    peers.scan(0);
+    peers.link(0, 1);
+    peers.link(0, 2);
+    peers.part();
+    peers.all[0].folder.write("file", &mine);
+    peers.watch(0, &["file"]);
+    peers.link(0, 2);
+    peers.part();
+    peers.all[0].folder.rot("file");
+    peers.scrub(0);
+    peers.all[1].folder.write("file", b"by 1");
+    peers.watch(1, &["file"]);
+    peers.link(1, 2);
+    peers.part();
+    assert_eq!(kept(&peers, 1, &mine), 1, "what lost stands beside it");
+    // For a while the only one who is there with it cannot read it.
+    peers.link_for(0, 1, turns);
+    peers.root_away(1);
+    peers.run_for(36);
+    peers.root_back(1);
+    assert_eq!(kept(&peers, 1, &mine), 1);
+    peers.part();
+    peers.link(0, 1);
+    assert_eq!(kept(&peers, 0, &mine), 1);
+}
+
+/// How many files of a machine hold this.
+fn kept(peers: &Peers, index: usize, bytes: &[u8]) -> usize {
+    let files = peers.all[index].folder.at.values();
+    let is_it = |entry: &&Entry| matches!(&entry.kind, Kind::File(held) if held == bytes);
+    files.filter(is_it).count()
 }

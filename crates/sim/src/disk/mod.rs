@@ -16,6 +16,9 @@ use power::Power;
 
 use crate::weather::COARSE_TICK;
 
+/// In the number of a content: a disk has changed it.
+const ROTTEN: u64 = 1 << 40;
+
 /// A content: unique number and size in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Content {
@@ -37,6 +40,34 @@ impl Content {
         Hash(
             *blake3::hash(&[self.token.to_le_bytes(), self.size.to_le_bytes()].concat()).as_bytes(),
         )
+    }
+
+    /// What a disk has made of it.
+    #[must_use]
+    pub fn rotten(self) -> Self {
+        let token = self.token | ROTTEN;
+        Self { token, ..self }
+    }
+
+    /// What it was before a disk has made something else of it.
+    #[must_use]
+    pub fn sound(self) -> Self {
+        let token = if self.is_sound() {
+            self.token
+        } else {
+            self.token ^ ROTTEN
+        };
+        Self { token, ..self }
+    }
+
+    /// Whether no disk has changed it.
+    pub fn is_sound(&self) -> bool {
+        self.token & !(ROTTEN - 1) != ROTTEN
+    }
+
+    /// Whether it is the one of that hash, or was before a disk has changed it.
+    pub fn was(&self, hash: Hash) -> bool {
+        self.hash() == hash || self.sound().hash() == hash
     }
 
     /// The bytes of a small one, as they travel with a record.

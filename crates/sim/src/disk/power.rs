@@ -93,9 +93,35 @@ impl Disk {
         }
         let on_device = power.durable.inodes.get(&print.inode);
         on_device.is_some_and(|inode| match &inode.kind {
-            Kind::File(content) => content.hash() == hash && !inode.wet,
+            Kind::File(content) => content.was(hash) && !inode.wet,
             Kind::Dir(_) | Kind::Link(_) => false,
         })
+    }
+
+    /// Whether a file with this fingerprint is there, holds this, and would after a power failure.
+    pub fn holds(&self, print: &Print, hash: Hash) -> bool {
+        let is_it = |at: &u64| {
+            let content = self.content_of(*at);
+            self.print_of(*at).same(print) && content.is_some_and(|content| content.hash() == hash)
+        };
+        let at = Some(print.inode).filter(|at| self.image.linked().contains(at));
+        at.as_ref().is_some_and(is_it) && self.keeps(print, hash)
+    }
+
+    /// The bytes of the file with this fingerprint change, on the device too; what they are now.
+    pub fn rot(&mut self, print: &Print) -> Option<Content> {
+        let rotten = self.content_of(print.inode)?.rotten();
+        let power = self.power.iter_mut();
+        let older =
+            power.flat_map(|power| [&mut power.durable].into_iter().chain(&mut power.journal));
+        for image in [&mut self.image].into_iter().chain(older) {
+            if let Some(inode) = image.inodes.get_mut(&print.inode)
+                && inode.kind == Kind::File(rotten.sound())
+            {
+                inode.kind = Kind::File(rotten);
+            }
+        }
+        Some(rotten)
     }
 
     /// The power fails. `torn` gives the content of a torn file of this size.

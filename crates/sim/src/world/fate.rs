@@ -83,6 +83,7 @@ impl World {
                 let machine = self.any_machine();
                 self.change_rules(machine);
             }
+            Doing::Rot => self.rot(),
         }
     }
 

@@ -46,6 +46,7 @@ impl World {
             unsynced: false,
             doom: None,
             backlog: Backlog::default(),
+            scrubbed: None,
             places: Places::default(),
             finder: None,
         }
@@ -85,6 +86,7 @@ impl World {
             }
         }
         self.scan_soon(machine);
+        self.begin_to_scrub(machine);
         if self.weather.has_tracker {
             self.begin_to_find(machine);
         } else {

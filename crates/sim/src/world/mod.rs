@@ -15,6 +15,7 @@ mod judge;
 mod life;
 mod meet;
 mod net;
+mod rot;
 mod rules;
 mod tracker;
 mod turn;
@@ -49,6 +50,8 @@ enum Mail {
         print: Print,
     },
     Tick,
+    /// The next file is to be read again.
+    Scrub,
     /// The index has been written.
     Committed,
     /// An attempt to connect to the tracker comes to its end.
@@ -158,6 +161,8 @@ struct Machine {
     unsynced: bool,
     doom: Option<Doom>,
     backlog: commit::Backlog,
+    /// The file that was read again last.
+    scrubbed: Option<NodeId>,
     places: meet::Places,
     finder: Option<meet::Finder>,
 }
@@ -208,6 +213,10 @@ pub struct World {
     given_up: BTreeSet<Content>,
     /// What each change (of place, if true) made of a node, to see that no two are counted alike.
     made: BTreeMap<(NodeId, Dot, bool), Made>,
+    /// Fingerprints behind which bytes have changed.
+    rot_hidden: Vec<Print>,
+    /// Bytes that nobody wrote, but that an engine could not but take for an edit.
+    rot_passed: BTreeSet<Content>,
     /// The first thing that was wrong.
     wrong: Option<String>,
     trace: blake3::Hasher,
@@ -244,6 +253,8 @@ impl World {
             with_readers: BTreeSet::new(),
             given_up: BTreeSet::new(),
             made: BTreeMap::new(),
+            rot_hidden: Vec::new(),
+            rot_passed: BTreeSet::new(),
             wrong: None,
             trace: blake3::Hasher::new(),
             events: 0,
@@ -427,7 +438,10 @@ impl World {
 
     fn open(&mut self, machine: usize, mail: Mail) {
         match mail {
-            Mail::Give(input) => self.give(machine, *input),
+            Mail::Give(input) => {
+                self.excuse_rot(machine, &input);
+                self.give(machine, *input);
+            }
             Mail::LookAt { look, ask } => self.look(machine, look, ask),
             Mail::Scan(scan) => self.scan(machine, scan),
             Mail::Step(step) => self.step(machine, *step),
@@ -436,6 +450,7 @@ impl World {
                 self.machines[machine].tick_at = None;
                 self.turn(machine, Input::Tick);
             }
+            Mail::Scrub => self.scrub(machine),
             Mail::Committed => self.committed(machine),
             Mail::Connects { attempt } => self.connect_to_tracker(machine, attempt),
             Mail::Dials(dial) => self.dial(machine, dial),

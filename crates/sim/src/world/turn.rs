@@ -113,6 +113,7 @@ impl World {
             let name = &synced.name;
             self.wrong(|| format!("the index of m{machine} claims {name:?}, which is not synced"));
         }
+        self.examine_rot(machine, record);
         self.examine_deletion(machine, *number, record);
         self.examine_name(machine, record);
         let value = match &record.body.value {

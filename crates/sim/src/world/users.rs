@@ -63,7 +63,7 @@ impl World {
             let is_his = !is_reader || self.written.get(&content) == Some(&machine);
             let was_last = self.with_readers.contains(&content) && !self.is_somewhere(content);
             if is_his || was_last {
-                self.given_up.insert(content);
+                self.given_up.extend([content, content.sound()]);
             }
         }
     }
@@ -123,7 +123,7 @@ impl World {
         if !self.machines[machine].disk.write(path, content, in_place) {
             return;
         }
-        if content.token > self.tokens {
+        if content.is_sound() && content.token > self.tokens {
             self.tokens = content.token;
             self.written.insert(content, machine);
             self.hashes.insert(content.hash(), content);
@@ -138,6 +138,7 @@ impl World {
 
     pub(super) fn rename(&mut self, machine: usize, old: &RelPath, fresh: &RelPath) {
         let there = self.machines[machine].disk.contents_below(fresh);
+        self.rot_moves(machine, old);
         if self.machines[machine].disk.rename(old, fresh) {
             self.note(machine, "user", || format!("renames {old:?} {fresh:?}"));
             self.give_up(machine, there);
@@ -151,6 +152,9 @@ impl World {
         let spare = RelPath::parse(b"spare").expect("a good path");
         // A power failure in the midst of an earlier one can have left something there.
         let lost = self.machines[machine].disk.contents_below(&spare);
+        for path in [&old, &other] {
+            self.rot_moves(machine, path);
+        }
         let disk = &mut self.machines[machine].disk;
         let is_moved = disk.rename(&old, &spare);
         if is_moved {

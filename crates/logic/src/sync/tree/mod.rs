@@ -108,6 +108,11 @@ impl Tree {
         self.nodes.after(id)
     }
 
+    /// The nodes whose goal may have changed since [`Tree::take_touched`].
+    pub fn touched(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.touched.iter().copied()
+    }
+
     /// The nodes whose goal may have changed since the last call.
     pub fn take_touched(&mut self) -> BTreeSet<NodeId> {
         std::mem::take(&mut self.touched)
