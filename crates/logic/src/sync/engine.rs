@@ -51,8 +51,8 @@ pub struct Engine {
     stale_counters: bool,
     asks: u64,
     pub(super) tally: Tally,
-    /// Contents that rotted here. Others may have them still.
-    pub(super) rotted: BTreeSet<Hash>,
+    /// Contents that rotted here, with what has become of them. Others may have them still.
+    pub(super) rotted: BTreeMap<Hash, Hash>,
     pub(super) unnoted: Unnoted,
     pub(super) numbers: Numbers,
     pub(super) rules: Rules,
@@ -132,7 +132,7 @@ impl Engine {
             stale_counters: false,
             asks: 0,
             tally: Tally::default(),
-            rotted: BTreeSet::new(),
+            rotted: BTreeMap::new(),
             unnoted: Unnoted::default(),
             numbers,
             rules: Rules::default(),

@@ -116,7 +116,7 @@ impl Engine {
             return;
         }
         self.tally.rotten += 1;
-        self.rotted.insert(known);
+        self.rotted.insert(known, hash);
         let reason = "the disk has changed its bytes though nobody wrote it (silent corruption); \
                       they are not sent, and the file is fetched from wherever it is whole";
         self.tell(Notice::Trouble {
@@ -151,18 +151,28 @@ impl Engine {
         }
     }
 
-    /// What a node holds here; if that has rotted, what it is to hold.
-    pub(super) fn version_here(&self, id: NodeId, synced: &Synced) -> Value {
-        let node = self.tree.node(id).filter(|_| self.is_rotten(id));
-        node.map_or(&synced.value, |node| value_of(&node.record))
-            .clone()
+    /// What a node holds here; if that has rotted, what it held before.
+    pub(super) fn version_here(&self, synced: &Synced) -> Value {
+        match synced.value {
+            Value::File { meta, size, hash } => {
+                let mut rotted = self.rotted.iter();
+                let before = rotted.find(|(_, rotten)| **rotten == hash);
+                let hash = before.map_or(hash, |(sound, _)| *sound);
+                Value::File { meta, size, hash }
+            }
+            Value::Dir(_) | Value::Link { .. } | Value::Gone { .. } => synced.value.clone(),
+        }
     }
 
     /// What a start finds to have rotted before.
     pub(super) fn remember_rot(&mut self) {
         let open = self.tree.touched().filter(|id| self.is_rotten(*id));
-        let wanted = open.filter_map(|id| self.tree.goal_value(id)?.content());
-        self.rotted = wanted.map(|(hash, _)| hash).collect();
+        let hashes = open.filter_map(|id| {
+            let (wanted, _) = self.tree.goal_value(id)?.content()?;
+            let (held, _) = self.tree.node(id)?.synced.as_ref()?.value.content()?;
+            Some((wanted, held))
+        });
+        self.rotted = hashes.collect();
     }
 
     /// Files that have rotted and are not repaired yet, at most `most` of them.

@@ -112,7 +112,7 @@ impl Engine {
     fn refusals_enough(&self, id: NodeId, hash: Hash) -> u32 {
         let change = self.tree.node(id).map(|node| node.record.body.dot);
         let is_from_before = change.is_some_and(|dot| self.numbers.is_from_before(dot));
-        if is_from_before || self.rotted.contains(&hash) {
+        if is_from_before || self.rotted.contains_key(&hash) {
             AUTHOR_REFUSALS_UNSURE
         } else {
             AUTHOR_REFUSALS
