@@ -259,7 +259,7 @@ impl Engine {
         self.unnoted.forget(id);
         self.stir(synced.parent);
         let wanted = self.tree.goal(id) != Goal::Absent;
-        let was = Box::new(self.version_here(&synced));
+        let was = Box::new(self.version_here(id, &synced));
         self.tree.set_synced(id, None);
         self.keep(id);
         if !wanted || self.is_reader() {

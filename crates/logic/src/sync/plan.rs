@@ -551,7 +551,6 @@ impl Engine {
                 }
                 self.local.found(id, Some(&print));
                 let is_dir = matches!(synced.value, Value::Dir(_));
-                self.is_here_again(&synced.value);
                 self.tree.set_synced(id, Some(synced));
                 if is_dir && let Some((dir, name)) = self.tree.path(id).and_then(|p| p.split()) {
                     self.look_into_ignored(&dir, &name);

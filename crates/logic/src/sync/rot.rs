@@ -144,15 +144,12 @@ impl Engine {
         is_heeded && have.is_some() && want.is_some() && have != want
     }
 
-    /// A file that holds this has been written.
-    pub(super) fn is_here_again(&mut self, value: &Value) {
-        if let Some((hash, _)) = value.content() {
-            self.rotted.remove(&hash);
-        }
-    }
-
     /// What a node holds here; if that has rotted, what it held before.
-    pub(super) fn version_here(&self, synced: &Synced) -> Value {
+    pub(super) fn version_here(&self, id: NodeId, synced: &Synced) -> Value {
+        let node = self.tree.node(id).filter(|_| self.is_rotten(id));
+        if let Some(node) = node {
+            return value_of(&node.record).clone();
+        }
         match synced.value {
             Value::File { meta, size, hash } => {
                 let mut rotted = self.rotted.iter();

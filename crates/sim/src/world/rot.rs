@@ -132,18 +132,28 @@ impl World {
 }
 
 impl Machine {
-    /// The files whose bytes are in the index, and on the device, as all have agreed on them.
+    /// The files whose bytes are in the index, and on the device, as all have agreed on them, and
+    /// which nobody has moved meanwhile.
     fn noted(&self) -> impl Iterator<Item = (&Record, Print)> {
-        let rows = self.index.nodes.values();
-        let synced = rows.filter_map(|row| match row {
-            Row::Node { record, synced, .. } => Some((&**record, synced.as_deref()?)),
-            Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => None,
-        });
-        synced.filter_map(|(record, synced)| {
+        self.index.nodes.values().filter_map(|row| {
+            let Row::Node {
+                number,
+                record,
+                synced: Some(synced),
+                ..
+            } = row
+            else {
+                return None;
+            };
             let (hash, size) = synced.value.content()?;
             let is_as_agreed = living(record).and_then(Value::content) == Some((hash, size));
             let is_sure = size > 0 && !synced.print.racy && self.disk.holds(&synced.print, hash);
-            (is_as_agreed && is_sure).then_some((record, synced.print))
+            let at = self
+                .index
+                .path(*number)
+                .filter(|_| is_as_agreed && is_sure)?;
+            let is_there = self.disk.is_at(&at, &synced.print);
+            is_there.then_some((&**record, synced.print))
         })
     }
 

@@ -14,7 +14,7 @@ impl Index {
     }
 
     /// Where the node of this row is on the disk, as far as the index knows.
-    fn path(&self, number: u64) -> Option<RelPath> {
+    pub(super) fn path(&self, number: u64) -> Option<RelPath> {
         let mut names = Vec::new();
         let mut at = self.nodes.get(&number);
         loop {
