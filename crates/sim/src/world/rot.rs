@@ -59,13 +59,13 @@ impl World {
     /// An engine learns what a file holds that it has asked for: rot, and it is not its fault if it
     /// does not know any more what was there before.
     pub(super) fn excuse_rot(&mut self, machine: usize, input: &Input) {
-        let Input::Hashed { print, hash, .. } = input else {
+        let Input::Hashed { path, print, hash } = input else {
             return;
         };
         if let Some(rotten) = self.rotten_of(*hash) {
             let is_as_then = self.rot_hidden.iter().any(|hidden| hidden.same(print));
             let sound = rotten.sound().hash();
-            if !is_as_then || !self.machines[machine].trusts(print, sound) {
+            if !is_as_then || !self.machines[machine].trusts(path, print, sound) {
                 self.let_rot_pass(machine, rotten);
             }
         }
@@ -73,11 +73,8 @@ impl World {
 
     /// Of bytes that nobody wrote nobody is told (`sync-36`), unless they are all that is left.
     pub(super) fn examine_rot(&mut self, machine: usize, record: &Record) {
-        let value = match &record.body.value {
-            Value::Gone { was, .. } => was,
-            value @ (Value::Dir(_) | Value::File { .. } | Value::Link { .. }) => value,
-        };
-        let Some(rotten) = value.content().and_then(|(hash, _)| self.rotten_of(hash)) else {
+        let content = living(record).and_then(Value::content);
+        let Some(rotten) = content.and_then(|(hash, _)| self.rotten_of(hash)) else {
             return;
         };
         if self.is_somewhere(rotten.sound()) {
@@ -157,14 +154,15 @@ impl Machine {
         })
     }
 
-    /// Whether the engine knows that a file with this fingerprint holds this.
-    fn trusts(&self, print: &Print, hash: Hash) -> bool {
+    /// Whether the engine knows that the file there, with this fingerprint, holds this.
+    fn trusts(&self, path: &RelPath, print: &Print, hash: Hash) -> bool {
         let Some(engine) = &self.engine else {
             return false;
         };
         let next = |last: &Suspect| engine.next_suspect(Some(last.node));
         let mut files = std::iter::successors(engine.next_suspect(None), next);
-        files.any(|file| file.print.same(print) && !file.print.racy && file.hash == hash)
+        let is_same = |file: &Suspect| file.path == *path && file.print.same(print);
+        files.any(|file| is_same(&file) && !file.print.racy && file.hash == hash)
     }
 }
 
