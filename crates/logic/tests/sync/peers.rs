@@ -44,6 +44,8 @@ pub struct Peers {
     /// Something may be asked for again and again, because nobody has it or has reported yet what
     /// became of it.
     pub may_wait: bool,
+    /// The test itself has said something to somebody.
+    has_stranger: bool,
 }
 
 impl Peers {
@@ -66,6 +68,7 @@ impl Peers {
             now: Moment::ORIGIN,
             next_link: 0,
             may_wait: false,
+            has_stranger: false,
         };
         (0..count).for_each(|index| peers.start(index));
         peers
@@ -264,6 +267,7 @@ impl Peers {
 
     /// A link at whose other end the test is, and holds nothing.
     pub fn stranger(&mut self, index: usize) -> LinkId {
+        self.has_stranger = true;
         let link = LinkId(self.next_link);
         // Its other half belongs to nobody.
         self.next_link += 2;
@@ -382,8 +386,16 @@ impl Peers {
         }
     }
 
-    /// Nobody who is honest gives a reason to.
+    /// Nobody who is honest gives a reason to, but who passes on what a liar has made up of this
+    /// machine's changes: it takes another number then, and begins anew with everybody (`sync-38`).
     fn hang_up(&mut self, index: usize, link: LinkId, reason: &str) {
+        if self.has_stranger && reason == "this machine has got a new name" {
+            let ends = [link, LinkId(link.0 ^ 1)];
+            for (link, from, _) in self.links.extract_if(.., |(id, ..)| ends.contains(id)) {
+                self.queue.push_back((from, Input::Closed { link }));
+            }
+            return;
+        }
         let is_strangers = |(id, _, to): &(LinkId, usize, usize)| *id == link && *to == STRANGER;
         let count = self.links.len();
         self.links.retain(|link| !is_strangers(link));
