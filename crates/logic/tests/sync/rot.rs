@@ -94,7 +94,7 @@ fn what_is_whole_nowhere_stays_and_still_goes_nowhere() {
     // Somebody touches it: these are still not his bytes.
     peers.all[0].folder.chmod("only", 0o600);
     peers.report(0, &["only"]);
-    peers.run_for(36);
+    peers.run_for(500);
     assert_eq!(listing(&peers.all[1].folder), Vec::<String>::new());
     // The user puts it back from elsewhere.
     peers.all[0].folder.write("only", b"the only one");
