@@ -1,6 +1,6 @@
 //! What is known of the disk: fingerprints of files and what a look at a name can find.
 
-use ahoy_wire::sync::{Clock, Mtime, Name, NodeId, RelPath, Target, Value};
+use ahoy_wire::sync::{Clock, Meta, Mtime, Name, NodeId, RelPath, Target, Value};
 use serde::{Deserialize, Serialize};
 
 /// A time stamp of the file system, nanoseconds since 1970.
@@ -28,6 +28,12 @@ pub struct Print {
 }
 
 impl Print {
+    /// What of it goes to others: mode and mtime.
+    pub fn meta(&self) -> Meta {
+        let (mode, mtime) = (self.mode, self.mtime);
+        Meta { mode, mtime }
+    }
+
     /// Which file it is, whatever it holds now: its inode number and birth time.
     pub fn identity(&self) -> (u64, Time) {
         (self.inode, self.birth)

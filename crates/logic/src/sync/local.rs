@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ahoy_wire::sync::{Body, Class, Clock, Hash, Meta, Name, NodeId, Record, RelPath, Value};
+use ahoy_wire::sync::{Body, Class, Clock, Hash, Name, NodeId, Record, RelPath, Value};
 
 use super::absent::Absent;
 use super::engine::{Engine, State};
@@ -308,10 +308,7 @@ impl Engine {
         print: Print,
         asked: Option<u64>,
     ) {
-        let value = Value::Dir(Meta {
-            mode: print.mode,
-            mtime: print.mtime,
-        });
+        let value = Value::Dir(print.meta());
         let twin = self
             .tree
             .dir_by_inode(&print)
@@ -440,10 +437,7 @@ impl Engine {
                 self.turned_up(id, dir, name.clone(), synced);
             }
         }
-        let meta = Meta {
-            mode: print.mode,
-            mtime: print.mtime,
-        };
+        let meta = print.meta();
         let value = Value::File {
             meta,
             size: print.size,

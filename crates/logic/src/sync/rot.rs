@@ -6,7 +6,7 @@
 //! change by the user, nobody is told of it, and the planner fetches the right bytes from wherever
 //! they are.
 
-use ahoy_wire::sync::{Hash, Meta, NodeId, RelPath, Value};
+use ahoy_wire::sync::{Hash, NodeId, RelPath, Value};
 
 use super::engine::{Engine, State};
 use super::merge::value_of;
@@ -48,8 +48,7 @@ pub(super) fn is_rot(synced: &Synced, value: &Value, print: &Print) -> bool {
 pub(super) fn as_it_stands(synced: &Synced) -> Value {
     match synced.value {
         Value::File { size, hash, .. } => {
-            let (mode, mtime) = (synced.print.mode, synced.print.mtime);
-            let meta = Meta { mode, mtime };
+            let meta = synced.print.meta();
             Value::File { meta, size, hash }
         }
         Value::Dir(_) | Value::Link { .. } | Value::Gone { .. } => synced.value.clone(),

@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use ahoy_logic::moment::Moment;
+use ahoy_logic::sync::merge::value_of;
 use ahoy_logic::sync::{
     Act, Effect, Engine, Identity, Input, LinkId, Look, Outcome, Outgoing, Print, Rights, Row,
     Rules, Sighting, Source, State, Step, Trouble,
 };
-use ahoy_wire::sync::{Hash, Item, Label, Message, NodeId, Records, RelPath, ReplicaId, Value};
+use ahoy_wire::sync::{Hash, Item, Label, Message, NodeId, Records, RelPath, ReplicaId};
 
 use crate::folder::{Folder, Kind, hash};
 use crate::one::path;
@@ -206,17 +207,11 @@ impl Peers {
     /// The contents of which the index of a machine says that nodes hold them, or last held them.
     pub fn told_contents(&self, index: usize) -> Vec<Hash> {
         let rows = self.all[index].nodes.values();
-        let values = rows.filter_map(|row| match row {
-            Row::Node { record, .. } => Some(&record.body.value),
+        let held = rows.filter_map(|row| match row {
+            Row::Node { record, .. } => value_of(record).content(),
             Row::Heard { .. } | Row::Counters { .. } | Row::Numbers(_) => None,
         });
-        let held = values.map(|value| match value {
-            Value::Gone { was, .. } => was,
-            value @ (Value::Dir(_) | Value::File { .. } | Value::Link { .. }) => value,
-        });
-        held.filter_map(Value::content)
-            .map(|(hash, _)| hash)
-            .collect()
+        held.map(|(hash, _)| hash).collect()
     }
 
     /// The folder of a machine goes away; what it leads to is yet to happen.

@@ -128,7 +128,7 @@ fn an_edit_is_no_rot() {
 // sync-36. Found by seed 702328.
 #[test]
 fn what_somebody_deleted_and_somebody_moved_rots_like_anything_else() {
-    let mut peers = deleted_and_moved();
+    let mut peers = deleted_and_moved(|_| ());
     assert_eq!(peers.agreed(), ["moved=small"]);
     peers.part();
     peers.all[0].folder.rot("moved");
@@ -141,7 +141,7 @@ fn what_somebody_deleted_and_somebody_moved_rots_like_anything_else() {
 // sync-36. Found by seed 720181.
 #[test]
 fn who_deletes_what_has_rotted_deletes_what_it_was() {
-    let mut peers = deleted_and_moved_with(|peers| {
+    let mut peers = deleted_and_moved(|peers| {
         peers.all[0].folder.rot("small");
         peers.scrub(0);
         assert_eq!(peers.engine(0).rotten(10).len(), 1);
@@ -150,12 +150,9 @@ fn who_deletes_what_has_rotted_deletes_what_it_was() {
     assert_eq!(peers.told_contents(0), [hash(b"small")]);
 }
 
-/// A file that one of two deletes while the other, who does not know of that, moves it.
-fn deleted_and_moved() -> Peers {
-    deleted_and_moved_with(|_| ())
-}
-
-fn deleted_and_moved_with(before: impl FnOnce(&mut Peers)) -> Peers {
+/// A file that one of two deletes while the other, who does not know of that, moves it; `before`
+/// both hold it and are apart.
+fn deleted_and_moved(before: impl FnOnce(&mut Peers)) -> Peers {
     let mut peers = Peers::new(2);
     peers.all[0].folder.write("small", b"small");
     peers.scan(0);

@@ -87,7 +87,7 @@ impl World {
         }
     }
 
-    fn any_machine(&mut self) -> usize {
+    pub(super) fn any_machine(&mut self) -> usize {
         self.dice.below(self.machines.len() as u64) as usize
     }
 

@@ -338,7 +338,7 @@ impl World {
         if !self.weather.has_tracker {
             return Ok(());
         }
-        let machine = self.dice.below(self.machines.len() as u64) as usize;
+        let machine = self.any_machine();
         self.crash(machine);
         let patience = 2 * 1000 * Millis::from(self.weather.tracker_timeout_s);
         self.pass_until(self.now + patience)?;

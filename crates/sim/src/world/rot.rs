@@ -4,6 +4,7 @@
 //! those in a file whose fingerprint has changed as well: that is what an edit looks like. So only
 //! what is in the index rots, and what an engine then reads for good reason is let through.
 
+use ahoy_logic::sync::merge::{is_alive, value_of};
 use ahoy_logic::sync::{Input, Print, Rights, Row, Suspect};
 use ahoy_wire::sync::{Hash, Record, RelPath, Value};
 
@@ -20,7 +21,7 @@ const PAUSES: Millis = 20;
 impl World {
     /// A file that another machine holds in the same version has other bytes from now on.
     pub(super) fn rot(&mut self) {
-        let machine = self.dice.below(self.machines.len() as u64) as usize;
+        let machine = self.any_machine();
         if self.machines[machine].rights == Rights::Reader {
             return;
         }
@@ -168,8 +169,5 @@ impl Machine {
 
 /// What a node is to hold, unless it is deleted and nobody has moved it meanwhile.
 fn living(record: &Record) -> Option<&Value> {
-    match &record.body.value {
-        Value::Gone { was, seen } => (!seen.has(record.place.dot)).then_some(was),
-        value @ (Value::Dir(_) | Value::File { .. } | Value::Link { .. }) => Some(value),
-    }
+    is_alive(record).then(|| value_of(record))
 }

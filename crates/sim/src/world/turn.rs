@@ -1,5 +1,6 @@
 //! One turn of an engine: an input in, what is to be kept kept, the effects carried out.
 
+use ahoy_logic::sync::merge::value_of;
 use ahoy_logic::sync::{Effect, Input, Notice, Print, Rights, Row};
 use ahoy_wire::sync::{Dot, Message, NodeId, Record, Records, RelPath, ReplicaId, Value};
 
@@ -116,11 +117,8 @@ impl World {
         self.examine_rot(machine, record);
         self.examine_deletion(machine, *number, record);
         self.examine_name(machine, record);
-        let value = match &record.body.value {
-            // What its deleters had seen of its moves is merged.
-            Value::Gone { was, .. } => was.as_ref().clone(),
-            value @ (Value::Dir(_) | Value::File { .. } | Value::Link { .. }) => value.clone(),
-        };
+        // Of a deletion what its deleters had seen of the node's moves is merged.
+        let value = value_of(record).clone();
         let place = Made::Place(record.place.parent, record.place.name.clone());
         let (body, place_dot) = (record.body.dot, record.place.dot);
         self.count(machine, (record.id, body, false), Made::Body(value));
