@@ -75,9 +75,14 @@ impl Engine {
         }
     }
 
-    /// A directory has been moved, or has not: looks at what could not be believed meanwhile.
+    /// A directory has been moved, or has not: looks at what could not be believed meanwhile. What
+    /// is in another one that is still on the move would not be found.
     pub(super) fn see_now(&mut self) {
-        for (dir, name) in std::mem::take(&mut self.local.unsure) {
+        let unsure = std::mem::take(&mut self.local.unsure).into_iter();
+        let (later, arrived): (BTreeSet<_>, BTreeSet<_>) =
+            unsure.partition(|(dir, _)| self.is_on_the_move(*dir));
+        self.local.unsure = later;
+        for (dir, name) in arrived {
             if let Some(path) = self.dir_path(dir) {
                 self.look(Look::At(path, name));
             }
