@@ -214,10 +214,7 @@ pub fn file(at: &str, content: u8, count: u64) -> Record {
         replica: OTHER,
     };
     let print = print(content);
-    let meta = Meta {
-        mode: print.mode,
-        mtime: print.mtime,
-    };
+    let meta = print.meta();
     Record {
         id: NodeId::created(NodeId::ROOT, &name(at), Class::Leaf, None),
         class: Class::Leaf,

@@ -385,7 +385,7 @@ impl Peers {
     /// machine's changes: it takes another number then, and begins anew with everybody (`sync-38`).
     fn hang_up(&mut self, index: usize, link: LinkId, reason: &str) {
         if self.has_stranger && reason == "this machine has got a new name" {
-            let ends = [link, LinkId(link.0 ^ 1)];
+            let ends = [link, other_end(link)];
             for (link, from, _) in self.links.extract_if(.., |(id, ..)| ends.contains(id)) {
                 self.queue.push_back((from, Input::Closed { link }));
             }
@@ -399,8 +399,7 @@ impl Peers {
     }
 
     fn say(&mut self, link: LinkId, message: Message) {
-        // A link's other half was made together with it.
-        let other = LinkId(link.0 ^ 1);
+        let other = other_end(link);
         if let Some((_, from, _)) = self.links.iter().find(|(id, ..)| *id == other) {
             let input = Input::Heard {
                 link: other,
@@ -498,6 +497,11 @@ impl Peers {
         }
         seen[0].clone()
     }
+}
+
+/// The two halves of a link are made together.
+fn other_end(link: LinkId) -> LinkId {
+    LinkId(link.0 ^ 1)
 }
 
 fn sighting(folder: &Folder, at: &RelPath) -> Sighting {

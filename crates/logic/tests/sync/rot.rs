@@ -150,8 +150,8 @@ fn who_deletes_what_has_rotted_deletes_what_it_was() {
     assert_eq!(peers.told_contents(0), [hash(b"small")]);
 }
 
-/// A file that one of two deletes while the other, who does not know of that, moves it; `before`
-/// both hold it and are apart.
+/// A file that one of two deletes while the other, who does not know of that, moves it. What
+/// `before` does happens when both hold it and have parted.
 fn deleted_and_moved(before: impl FnOnce(&mut Peers)) -> Peers {
     let mut peers = Peers::new(2);
     peers.all[0].folder.write("small", b"small");
